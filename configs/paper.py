@@ -1,0 +1,149 @@
+"""AlexNet as the paper describes it, on ImageNet (ILSVRC-2012).
+
+Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural
+Networks. NIPS 2012.
+
+    python -m alexnet_jax.main --config=configs/paper.py --workdir=runs/paper
+
+Expected from the paper (not measured here, ImageNet is not at hand): 40.7 % top-1 and
+18.2 % top-5 error on the 2012 validation set with ten views, about two points more
+with one; 5–6 days on two GTX 580. On the 2-core CPU of the README's table one step of
+128 images takes seconds, so the 90 epochs would take about two months there.
+
+§ is the paper's section; every other value says why it is what it is.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # not in paper: one run per number
+
+    config.model = ConfigDict()
+    config.model.towers = 2  # §3.2, one per GPU
+    config.model.width = 1.0  # multiplies every hidden layer's features
+    config.model.num_classes = 1000  # §2; 0: as many as the data set has
+    config.model.activation = 'relu'  # §3.1; 'tanh', 'linear'
+    config.model.compute_dtype = 'float32'  # not in paper: 'bfloat16' for accelerators
+    config.model.lrn = ConfigDict({'size': 5, 'k': 2.0, 'alpha': 1e-4, 'beta': 0.75})
+    config.model.pool = ConfigDict({'size': 3, 'stride': 2})  # §3.4
+    # §4.2: the mask alone in training, outputs × 0.5 in testing. 'train' is today's
+    # inverted form.
+    config.model.dropout_scaling = 'test'
+    config.model.layers = (
+        'conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8',
+    )  # fmt: skip
+
+    # §3.5 gives sizes and connections, §3.3 and §3.4 the places of the norms and pools,
+    # §5 the Gaussian's 0.01 and the biases of 1.
+    # 224 pixels make 55 outputs only with 3 zeros at the right and bottom; the paper
+    # does not say so, the released source does it (module counts are rounded up).
+    config.model.conv1 = conv(
+        features=96, kernel=11, stride=4, padding=((0, 3), (0, 3)),
+        reads='image', steps=('activation', 'lrn', 'pool'),
+    )  # fmt: skip
+    config.model.conv1.lrn = True  # present where 'lrn' is among the steps
+    config.model.conv2 = conv(
+        features=256, kernel=5, padding=((2, 2), (2, 2)), init_bias=1.0,
+        reads='own', steps=('activation', 'lrn', 'pool'),
+    )  # fmt: skip
+    config.model.conv2.lrn = True
+    config.model.conv3 = conv(features=384, kernel=3, reads='all')
+    config.model.conv4 = conv(features=384, kernel=3, reads='own', init_bias=1.0)
+    config.model.conv5 = conv(
+        features=256, kernel=3, reads='own', init_bias=1.0, steps=('activation', 'pool')
+    )
+    config.model.fc6 = dense(features=4096, init_bias=1.0, dropout=0.5)  # §4.2
+    config.model.fc7 = dense(features=4096, init_bias=1.0, dropout=0.5)
+    config.model.fc8 = ConfigDict(
+        {'kind': 'dense', 'reads': 'all', 'init_std': 0.01, 'init_bias': 0.0, 'steps': ()}
+    )
+
+    config.data = ConfigDict()
+    config.data.source = 'imagenet2012'  # a TFDS name, or 'folder'
+    config.data.data_dir = ''  # of TFDS, or the folder; '': TFDS's default
+    config.data.prepared_dir = ''  # square records; '': beside TFDS's default
+    config.data.download = False  # let TFDS download the source
+    config.data.train_split = 'train'
+    # The paper steers its schedule by the validation error and reports it (Table 2).
+    config.data.validation_split = 'validation'
+    config.data.test_split = ''  # the 2012 test labels were never released
+    config.data.stored_size = 256  # §2
+    config.data.encoding = 'jpeg'  # not in paper; 'raw' is faster and 8 times larger
+    config.data.jpeg_quality = 95  # not in paper; cuda-convnet2's choice
+    config.data.auto_prepare_gb = 2.0  # the main job prepares smaller sets by itself
+    config.data.crop_size = 224  # §3.5
+    config.data.random_crop = True  # §4.1
+    config.data.mirror = True  # §4.1
+    # §4.1: PCA of RGB, N(0, 0.1) per component and image. Times the standard deviation
+    # along each component: the paper says eigenvalue, which on 0–255 images would be
+    # 1,483 grey levels; the released source takes the square root.
+    config.data.colour_std = 0.1  # 0: no colour shift
+    config.data.threads = 2  # not in paper: readers and decoders
+    config.data.prefetch_batches = 8  # not in paper
+
+    config.optimizer = ConfigDict()  # §5
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 0.0005  # of kernels; §5's rule names only w
+    config.optimizer.bias_rate = 1.0  # × the learning rate: "an equal rate for all"
+    # §5 divides by 10 by hand when the validation error stops improving, three times
+    # before the end: 'plateau' does it by rule. Also 'constant', 'steps', 'cosine',
+    # 'dexp'.
+    config.optimizer.schedule = 'plateau'
+    config.optimizer.plateau = ConfigDict(
+        {
+            'factor': 0.1,
+            'patience': 3,  # evaluations without improvement; not in paper
+            'threshold': 0.001,  # smaller improvements do not count; not in paper
+            'max_cuts': 3,
+        }
+    )
+    config.optimizer.steps = ConfigDict(
+        {'epochs': (23.0, 51.0, 78.0), 'factor': 0.1}  # the released run's (#145-2010)
+    )
+    config.optimizer.dexp = ConfigDict({'quarters': 4, 'factor': 250.0})  # cuda-convnet2
+
+    config.train = ConfigDict()
+    config.train.batch_size = 128  # §5, over all devices
+    config.train.epochs = 90.0  # §5
+    config.train.steps = 0  # instead of epochs, which must then be 0
+    config.train.log_every_steps = 100
+    config.train.eval_every_epochs = 1.0
+    config.train.eval_batch_size = 128
+    config.train.checkpoint_every_steps = 2000
+    config.train.keep_checkpoints = 2  # besides the best by validation error
+    config.train.histogram_every_evals = 1  # parameter histograms and kernel pictures
+
+    config.mesh = ConfigDict({'data': 0, 'tower': 0})  # 0: chosen from the devices
+    config.lock()
+    return config
+
+
+def conv(
+    *,
+    features: int,
+    kernel: int,
+    reads: str,
+    stride: int = 1,
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
+    init_std: float = 0.01,
+    init_bias: float = 0.0,
+    steps: tuple[str, ...] = ('activation',),
+) -> config_dict.ConfigDict:
+    """A convolution's row of the table; `features` counts the maps of all towers."""
+    return ConfigDict({'kind': 'conv', **locals()})
+
+
+def dense(
+    *,
+    features: int,
+    reads: str = 'all',
+    init_std: float = 0.01,
+    init_bias: float = 0.0,
+    dropout: float = 0.0,
+) -> config_dict.ConfigDict:
+    """A hidden dense layer's row of the table."""
+    steps = ('activation', 'dropout')
+    return ConfigDict({'kind': 'dense', **locals()})
