@@ -1,0 +1,279 @@
+"""What every key of a config may hold, and the config as a file.
+
+`configs/paper.py` lists the keys and says what each is for. `validate` turns every bad
+value into one line before anything heavy starts.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import layers, model, optimizer
+
+# (what is allowed, the test) of every key; types are enforced by ConfigDict itself.
+Rule = tuple[str, Callable[[Any], bool]]
+
+_POSITIVE: Rule = ('a number > 0', lambda v: v > 0)
+_NOT_NEGATIVE: Rule = ('a number ≥ 0', lambda v: v >= 0)
+_COUNT: Rule = ('a whole number ≥ 1', lambda v: v >= 1)
+_PROBABILITY: Rule = ('a number from 0 up to but without 1', lambda v: 0 <= v < 1)
+_FACTOR: Rule = ('a number between 0 and 1', lambda v: 0 < v < 1)
+_ANY: Rule = ('any value of its type', lambda v: True)
+_NAME: Rule = ('a name', lambda v: bool(v))
+
+
+def _one_of(*allowed: Any) -> Rule:
+    return 'one of ' + ', '.join(map(repr, allowed)), lambda v: v in allowed
+
+
+_RULES: dict[str, Rule] = {
+    'seed': _NOT_NEGATIVE,
+    'model.towers': _COUNT,
+    'model.width': _POSITIVE,
+    'model.num_classes': ('0 (the data set’s count) or ≥ 2', lambda v: v == 0 or v >= 2),
+    'model.activation': _one_of(*layers.ACTIVATIONS),
+    'model.compute_dtype': _one_of('float32', 'bfloat16'),
+    'model.lrn.size': ('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
+    'model.lrn.k': _POSITIVE,
+    'model.lrn.alpha': _NOT_NEGATIVE,
+    'model.lrn.beta': _POSITIVE,
+    'model.pool.size': _COUNT,
+    'model.pool.stride': _COUNT,
+    'model.dropout_scaling': _one_of('test', 'train'),
+    'data.source': _NAME,
+    'data.data_dir': _ANY,
+    'data.prepared_dir': _ANY,
+    'data.download': _ANY,
+    'data.train_split': _NAME,
+    'data.validation_split': _NAME,
+    'data.test_split': _ANY,
+    'data.stored_size': _COUNT,
+    'data.encoding': _one_of('raw', 'jpeg'),
+    'data.jpeg_quality': ('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
+    'data.auto_prepare_gb': _NOT_NEGATIVE,
+    'data.crop_size': _COUNT,
+    'data.random_crop': _ANY,
+    'data.mirror': _ANY,
+    'data.colour_std': _NOT_NEGATIVE,
+    'data.threads': _COUNT,
+    'data.prefetch_batches': _COUNT,
+    'optimizer.learning_rate': _POSITIVE,
+    'optimizer.momentum': _PROBABILITY,
+    'optimizer.weight_decay': _NOT_NEGATIVE,
+    'optimizer.bias_rate': _NOT_NEGATIVE,
+    'optimizer.schedule': _one_of(*optimizer.SCHEDULES),
+    'optimizer.plateau.factor': _FACTOR,
+    'optimizer.plateau.patience': _COUNT,
+    'optimizer.plateau.threshold': _NOT_NEGATIVE,
+    'optimizer.plateau.max_cuts': _NOT_NEGATIVE,
+    'optimizer.steps.epochs': (
+        'epochs > 0 in rising order',
+        lambda v: all(_is_number(e) and e > 0 for e in v) and list(v) == sorted(v),
+    ),
+    'optimizer.steps.factor': _FACTOR,
+    'optimizer.dexp.quarters': ('a whole number ≥ 2', lambda v: v >= 2),
+    'optimizer.dexp.factor': ('a number ≥ 1', lambda v: v >= 1),
+    'train.batch_size': _COUNT,
+    'train.epochs': _NOT_NEGATIVE,
+    'train.steps': _NOT_NEGATIVE,
+    'train.log_every_steps': _COUNT,
+    'train.eval_every_epochs': _POSITIVE,
+    'train.eval_batch_size': _COUNT,
+    'train.checkpoint_every_steps': _COUNT,
+    'train.keep_checkpoints': _COUNT,
+    'train.histogram_every_evals': ('0 (never) or ≥ 1', lambda v: v >= 0),
+    'mesh.data': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
+    'mesh.tower': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
+}
+
+_LAYER_RULES: dict[str, Rule] = {
+    'kind': _one_of('conv', 'dense'),
+    'features': _COUNT,
+    'reads': _one_of('image', 'own', 'all'),
+    'init_std': _NOT_NEGATIVE,
+    'init_bias': _ANY,
+    'steps': (
+        'a tuple of ' + ', '.join(map(repr, model.STEPS)),
+        lambda v: all(step in model.STEPS for step in v),
+    ),
+    'kernel': _COUNT,
+    'stride': _COUNT,
+    'padding': (
+        '((top, bottom), (left, right)), whole numbers ≥ 0',
+        lambda v: len(v) == 2
+        and all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and all(isinstance(n, int) and n >= 0 for n in pair)
+            for pair in v
+        ),
+    ),
+    'lrn': _ANY,
+    'dropout': _PROBABILITY,
+}
+_LAYER_KEYS = {
+    'conv': {
+        'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps',
+        'kernel', 'stride', 'padding',
+    },
+    'dense': {'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps'},
+}  # fmt: skip
+
+# A run may be continued with other values of these: they say where things are, how
+# they are laid out and what is shown, and leave the numbers alone.
+_FREE_ON_RESUME = (
+    'data.data_dir',
+    'data.prepared_dir',
+    'data.download',
+    'data.auto_prepare_gb',
+    'data.threads',
+    'data.prefetch_batches',
+    'mesh.data',
+    'mesh.tower',
+    'train.log_every_steps',
+    'train.eval_batch_size',
+    'train.checkpoint_every_steps',
+    'train.keep_checkpoints',
+    'train.histogram_every_evals',
+)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every value, and the values that must fit together.
+
+    Raises:
+      ValueError: one line with the key, the value and what is allowed.
+    """
+    known = dict(_RULES)
+    for name in config.model.layers:
+        if name not in config.model:
+            raise ValueError(
+                f'config.model.layers names {name!r}, which has no table; '
+                f'there are {", ".join(_layer_tables(config))}'
+            )
+    if len(set(config.model.layers)) != len(config.model.layers) or not len(
+        config.model.layers
+    ):
+        raise ValueError(
+            f'config.model.layers={config.model.layers}: expected each layer once'
+        )
+    for name in _layer_tables(config):
+        _check_layer(name, config)
+        known |= {f'model.{name}.{key}': _LAYER_RULES[key] for key in config.model[name]}
+    known['model.layers'] = _ANY
+    present = dict(flat(config))
+    for key in known.keys() ^ present.keys():
+        problem = 'is missing' if key in known else 'is not a key that anything reads'
+        raise ValueError(f'config.{key} {problem}')
+    for key, value in present.items():
+        allowed, test = known[key]
+        if isinstance(value, float) and value != value:
+            raise ValueError(f'config.{key}=nan: expected {allowed}')
+        if not test(value):
+            raise ValueError(f'config.{key}={value!r}: expected {allowed}')
+    _check_together(config)
+
+
+def _layer_tables(config: ConfigDict) -> list[str]:
+    return [name for name, value in config.model.items()
+            if isinstance(value, ConfigDict) and 'kind' in value]  # fmt: skip
+
+
+def _check_layer(name: str, config: ConfigDict) -> None:
+    """A layer's keys depend on its kind and on its steps."""
+    table = config.model[name]
+    expected = set(_LAYER_KEYS.get(table.kind, ()))
+    if not expected:
+        allowed = _LAYER_RULES['kind'][0]
+        raise ValueError(
+            f'config.model.{name}.kind={table.kind!r}: expected {allowed}'
+        )
+    expected |= {step for step in ('lrn', 'dropout') if step in table.steps}
+    if name == config.model.layers[-1]:
+        expected.discard('features')
+    for key in expected ^ set(table):
+        problem = (
+            'is missing'
+            if key in expected
+            else 'is not read (classes come from model.num_classes)'
+            if key == 'features'
+            else f'is not read: {key!r} is not among its steps {tuple(table.steps)}'
+        )
+        raise ValueError(f'config.model.{name}.{key} {problem}')
+
+
+def _check_together(config: ConfigDict) -> None:
+    if bool(config.train.epochs) == bool(config.train.steps):
+        raise ValueError(
+            f'config.train.epochs={config.train.epochs} and '
+            f'config.train.steps={config.train.steps}: give exactly one, the other 0'
+        )
+    if config.data.crop_size > config.data.stored_size:
+        raise ValueError(
+            f'config.data.crop_size={config.data.crop_size} is larger than '
+            f'config.data.stored_size={config.data.stored_size}'
+        )
+    towers, tower, data = config.model.towers, config.mesh.tower, config.mesh.data
+    if tower and towers % tower:
+        raise ValueError(
+            f'config.mesh.tower={tower} does not divide config.model.towers={towers}'
+        )
+    for key in ('batch_size', 'eval_batch_size'):
+        if data and config.train[key] % data:
+            raise ValueError(
+                f'config.train.{key}={config.train[key]} is not divisible by '
+                f'config.mesh.data={data}'
+            )
+    # Builds the table of shapes, which finds widths that the towers do not divide.
+    try:
+        model.network_from_config(
+            config.model, config.data.crop_size, config.model.num_classes or 10
+        )
+    except ValueError as error:
+        raise ValueError(f'config.{error}') from None
+
+
+def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yields every value with its dotted key."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON has it: tuples become lists."""
+    return json.loads(config.to_json())
+
+
+def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lists the keys that keep a run of config `old` from being continued with `new`.
+
+    Args:
+      old: what `to_json` returned when the run began.
+      new: the same of the present config.
+
+    Returns:
+      Lines `key: old → new`; empty if the run can go on.
+    """
+    before, after = dict(_flat_json(old)), dict(_flat_json(new))
+    return [
+        f'{key}: {before.get(key, "absent")} → {after.get(key, "absent")}'
+        for key in sorted(before.keys() | after.keys())
+        if key not in _FREE_ON_RESUME and before.get(key) != after.get(key)
+    ]
+
+
+def _flat_json(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat_json(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value

@@ -1,0 +1,43 @@
+"""The command line: `python -m alexnet_jax.main --config=FILE [--workdir=DIR]`.
+
+Intentionally short: flags become a validated config, and `train.py` does the rest.
+Any value of the config can be set as `--config.key=value`.
+"""
+
+import os
+from pathlib import Path
+
+# Before jax and TensorFlow are imported: they write to stderr as they load.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+from absl import app, flags, logging
+
+from alexnet_jax import command_line
+
+_CONFIG = command_line.define_config()
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, "Where the run is kept; default: runs/<the config's name>."
+)
+_STOP_AT_STEP = flags.DEFINE_integer(
+    'stop_at_step',
+    None,
+    'Stop, checkpointed, after this step; the same command without it goes on.',
+    lower_bound=1,
+)
+
+
+def main(argv: list[str]) -> None:
+    command_line.reject_positionals(argv)
+    config = command_line.checked_config(_CONFIG)
+    workdir = Path(_WORKDIR.value or Path('runs', command_line.config_name(_CONFIG)))
+    logging.set_verbosity(logging.WARNING)
+
+    from alexnet_jax import mesh, train
+
+    mesh.request_cpu_devices((config.mesh.data or 1) * (config.mesh.tower or 2))
+    with command_line.user_errors():
+        train.train_and_evaluate(config, workdir, stop_at_step=_STOP_AT_STEP.value)
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=command_line.parse_flags)

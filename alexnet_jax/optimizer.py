@@ -1,0 +1,161 @@
+"""The update rule of 2012 and the schedules of its learning rate (§5).
+
+    v ← 0.9 · v − 0.0005 · ε · w − ε · ∂L/∂w        w ← w + v
+
+The rate ε is *inside* the velocity: lowering it leaves the speed already gained as it
+is. `optax.sgd` and `torch.optim.SGD` multiply by the rate after the momentum; the two
+agree while the rate is constant and part at every cut.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+Array = jax.Array
+Params = dict[str, dict[str, Any]]
+
+SCHEDULES = ('constant', 'plateau', 'steps', 'cosine', 'dexp')
+
+
+@struct.dataclass
+class Plateau:
+    """What the plateau rule remembers; part of the training state, so checkpointed."""
+
+    best: Array  # f32[], the lowest validation error so far
+    stale: Array  # i32[], evaluations since then
+    cuts: Array  # i32[], times the rate was cut
+
+
+def initial_plateau() -> Plateau:
+    return Plateau(
+        best=np.float32(np.inf), stale=np.int32(0), cuts=np.int32(0)
+    )
+
+
+def update_plateau(
+    plateau: Plateau, error: float, *, patience: int, threshold: float, max_cuts: int
+) -> Plateau:
+    """Takes in one validation error; cuts the rate when it has stopped improving.
+
+    §5: "divide the learning rate by 10 when the validation error rate stopped
+    improving with the current learning rate", by hand in 2012. Here: `patience`
+    evaluations in a row without an error below the best by more than `threshold`.
+    """
+    if error < plateau.best - threshold:
+        return plateau.replace(best=np.float32(error), stale=np.int32(0))
+    stale = int(plateau.stale) + 1
+    if stale >= patience and plateau.cuts < max_cuts:
+        return plateau.replace(stale=np.int32(0), cuts=np.int32(plateau.cuts + 1))
+    return plateau.replace(stale=np.int32(stale))
+
+
+LearningRate = Callable[[Array, Plateau], Array]
+
+
+def create_learning_rate_schedule(
+    config: Mapping[str, Any], *, steps_per_epoch: float, total_steps: int
+) -> LearningRate:
+    """Makes the function (step, plateau) → f32[] of `config.optimizer`.
+
+    Schedules: `constant`; `plateau` (§5, automated); `steps`, × factor at each of the
+    given epochs; `cosine` to 0 at the last step; `dexp`, cuda-convnet2's stepped
+    exponential, down by `factor` over equal quarters of the run.
+
+    Args:
+      config: the keys of `config.optimizer`.
+      steps_per_epoch: may be fractional.
+      total_steps: the length of the run.
+    """
+    base = config['learning_rate']
+    name = config['schedule']
+
+    def progress(step: Array) -> Array:
+        return jnp.clip(step / total_steps, 0.0, 1.0)
+
+    def constant(step: Array, plateau: Plateau) -> Array:
+        return jnp.asarray(base, jnp.float32)
+
+    def by_plateau(step: Array, plateau: Plateau) -> Array:
+        return base * jnp.float32(config['plateau']['factor']) ** plateau.cuts
+
+    def by_steps(step: Array, plateau: Plateau) -> Array:
+        boundaries = [round(e * steps_per_epoch) for e in config['steps']['epochs']]
+        cuts = jnp.sum(step >= jnp.asarray(boundaries))
+        return base * jnp.float32(config['steps']['factor']) ** cuts
+
+    def cosine(step: Array, plateau: Plateau) -> Array:
+        return base * 0.5 * (1.0 + jnp.cos(jnp.pi * progress(step)))
+
+    def dexp(step: Array, plateau: Plateau) -> Array:
+        quarters = config['dexp']['quarters']
+        quarter = jnp.minimum(jnp.floor(progress(step) * quarters), quarters - 1)
+        return base * jnp.float32(config['dexp']['factor']) ** -(
+            quarter / (quarters - 1)
+        )
+
+    return {
+        'constant': constant,
+        'plateau': by_plateau,
+        'steps': by_steps,
+        'cosine': cosine,
+        'dexp': dexp,
+    }[name]
+
+
+def create_optimizer(
+    config: Mapping[str, Any],
+) -> optax.GradientTransformationExtraArgs:
+    """Builds the 2012 update; its `update` takes the rate as `learning_rate=`.
+
+    Kernels decay, biases do not (as in the released source), and biases learn at
+    `bias_rate` times the rate.
+
+    Args:
+      config: the keys of `config.optimizer`.
+    """
+
+    def group(decay: float, multiplier: float) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(decay),
+            _scale_by_rate(multiplier),
+            optax.trace(decay=config['momentum']),
+        )
+
+    return optax.partition(
+        {
+            'kernel': group(config['weight_decay'], 1.0),
+            'bias': group(0.0, config['bias_rate']),
+        },
+        lambda params: {
+            layer: {name: name for name in weights} for layer, weights in params.items()
+        },
+    )
+
+
+def _scale_by_rate(multiplier: float) -> optax.GradientTransformationExtraArgs:
+    """Multiplies by −rate, the rate given to each update rather than counted here.
+
+    optax's own schedules keep a step count of their own; the plateau rule needs the
+    validation error besides, and one count in the training state is enough.
+    """
+
+    def init(params: Params) -> optax.EmptyState:
+        return optax.EmptyState()
+
+    def update(
+        updates: Params,
+        state: optax.EmptyState,
+        params: Params | None = None,
+        *,
+        learning_rate: Array,
+        **unused: Any,
+    ) -> tuple[Params, optax.EmptyState]:
+        scale = -multiplier * learning_rate
+        return jax.tree.map(lambda u: scale * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)

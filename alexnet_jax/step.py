@@ -1,0 +1,270 @@
+"""The training state and the compiled steps, the whole network under one shard_map.
+
+Randomness is drawn outside the shard_map as a function of (seed, step, global
+position), never of a device, and the loss that is differentiated is already the mean
+over the global batch: so every mesh computes the same numbers.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from alexnet_jax import metrics
+from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs, replicated
+from alexnet_jax.model import AlexNet, Network, dropout_shapes
+from alexnet_jax.optimizer import LearningRate, Params, Plateau, initial_plateau
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+# One view of an evaluated image: the crop's row, its column, and whether it is mirrored.
+View = tuple[int, int, bool]
+
+
+@struct.dataclass
+class TrainState:
+    """All that a run carries from one step to the next."""
+
+    step: Array  # i32[], updates done
+    params: Params
+    opt_state: optax.OptState
+    plateau: Plateau
+
+
+def create_train_state(
+    network: Network,
+    tx: optax.GradientTransformationExtraArgs,
+    mesh: Mesh,
+    seed: int,
+) -> TrainState:
+    """Draws the initial parameters, each device making only its own part."""
+    make = functools.partial(_new_state, network, tx)
+    shardings = _state_shardings(network, tx, mesh)
+    return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+
+
+def abstract_train_state(
+    network: Network, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
+) -> TrainState:
+    """The state's shapes, dtypes and shardings, to restore a checkpoint into."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        _state_shapes(network, tx),
+        _state_shardings(network, tx, mesh),
+    )
+
+
+def _new_state(
+    network: Network, tx: optax.GradientTransformationExtraArgs, key: Array
+) -> TrainState:
+    params = nnx.to_pure_dict(nnx.state(AlexNet(network, rngs=nnx.Rngs(key)), nnx.Param))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        plateau=jax.tree.map(jnp.asarray, initial_plateau()),
+    )
+
+
+def _state_shapes(
+    network: Network, tx: optax.GradientTransformationExtraArgs
+) -> TrainState:
+    return jax.eval_shape(
+        functools.partial(_new_state, network, tx), jax.eval_shape(jax.random.key, 0)
+    )
+
+
+def _state_shardings(
+    network: Network, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
+) -> TrainState:
+    """A parameter's momentum lies where it does; the rest is on every device."""
+    specs = parameter_specs(network)
+
+    def sharding(path: jax.tree_util.KeyPath, _: Any) -> NamedSharding:
+        match [getattr(entry, 'key', None) for entry in path[-2:]]:
+            case [layer, name] if layer in specs and name in specs[layer]:
+                return NamedSharding(mesh, specs[layer][name])
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(sharding, _state_shapes(network, tx))
+
+
+def apply(
+    network: Network,
+    params: Params,
+    images: Array,
+    masks: Mapping[str, Array] | None = None,
+    tower_axis: str | None = None,
+) -> Array:
+    """Computes the logits of a network from a plain parameter tree."""
+    return merge(network, params)(images, masks, tower_axis)
+
+
+def merge(network: Network, params: Params) -> AlexNet:
+    """Makes the module that holds these parameters."""
+    module = nnx.eval_shape(lambda: AlexNet(network, rngs=nnx.Rngs(0)))
+    nnx.update(module, nnx.State(jax.tree.map(nnx.Param, params)))
+    return module
+
+
+def draw_masks(
+    network: Network, key: Array, batch_size: int, mesh: Mesh
+) -> dict[str, Array]:
+    """Draws the dropout masks of one step, bool[B, N] by layer, split over the mesh.
+
+    The generator is partitionable: each device makes its own part of one global mask,
+    the same on any mesh.
+    """
+    masks = {}
+    for name, shape in dropout_shapes(network).items():
+        layer = next(layer for layer in network.layers if layer.name == name)
+        mask = jax.random.bernoulli(
+            jax.random.fold_in(key, zlib.crc32(name.encode())),
+            1.0 - layer.dropout,
+            (batch_size, *shape),
+        )
+        masks[name] = jax.lax.with_sharding_constraint(
+            mask, NamedSharding(mesh, _mask_spec(shape))
+        )
+    return masks
+
+
+def _mask_spec(shape: tuple[int, ...]) -> PartitionSpec:
+    return P(DATA, *[None] * (len(shape) - 1), TOWER)
+
+
+def make_train_step(
+    network: Network,
+    tx: optax.GradientTransformationExtraArgs,
+    learning_rate: LearningRate,
+    mesh: Mesh,
+    seed: int,
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
+    """Compiles one update.
+
+    Returns:
+      (state, batch, mean) → (state, metrics). `batch` has `image: u8[B, S, S, 3]`
+      (crops), `label: i32[B]` and `colour_shift: f32[B, 3]`, in grey levels; `mean`
+      is f32[S, S, 3]. The state is donated: its buffers are gone after the call. The
+      metrics are `sums` (f32[4], of `metrics.example_sums`), `learning_rate` and
+      `squared_norms` (f32[tower, 3]: each tower's share of the squared norms of
+      gradient, parameters and update).
+    """
+    specs = parameter_specs(network)
+    shapes = dropout_shapes(network)
+    key = jax.random.key(seed)
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(specs, P(DATA), P(), {name: _mask_spec(shape) for name, shape in shapes.items()}),
+        out_specs=(specs, P()),
+    )
+    def gradients(
+        params: Params, batch: Batch, mean: Array, masks: dict[str, Array]
+    ) -> tuple[Params, Array]:
+        def loss_of(params: Params) -> tuple[Array, Array]:
+            images = batch['image'].astype(jnp.float32) - mean
+            images += batch['colour_shift'][:, None, None, :]
+            logits = apply(network, params, images, masks, TOWER)
+            log_probs = jax.nn.log_softmax(logits)
+            ones = jnp.ones(batch['label'].shape, jnp.float32)
+            sums = jax.lax.psum(
+                metrics.example_sums(log_probs, batch['label'], ones), DATA
+            )
+            # Already the global mean: under shard_map's check_vma the gradient of a
+            # repeated parameter is summed over the devices by itself, and averaging
+            # gradients again would scale them by the number of devices.
+            return sums[0] / sums[-1], sums
+
+        return jax.grad(loss_of, has_aux=True)(params)
+
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=(specs, specs, specs), out_specs=P(TOWER)
+    )
+    def squared_norms(*trees: Params) -> Array:
+        # Left per tower and added on the host, so that no device waits for a sum that
+        # only the log wants. What every tower device holds counts once in all.
+        def share(leaf: Array, spec: PartitionSpec) -> Array:
+            copies = 1 if TOWER in spec else mesh.shape[TOWER]
+            return jnp.sum(jnp.square(leaf)) / copies
+
+        return jnp.stack(
+            [sum(jax.tree.leaves(jax.tree.map(share, tree, specs))) for tree in trees]
+        )[None]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(
+        state: TrainState, batch: Batch, mean: Array
+    ) -> tuple[TrainState, dict[str, Array]]:
+        masks = draw_masks(
+            network, jax.random.fold_in(key, state.step), len(batch['label']), mesh
+        )
+        grads, sums = gradients(state.params, batch, mean, masks)
+        rate = learning_rate(state.step, state.plateau)
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.params, learning_rate=rate
+        )
+        new_state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+        )
+        return new_state, {
+            'sums': sums,
+            'learning_rate': rate,
+            'squared_norms': squared_norms(grads, state.params, updates),
+        }
+
+    return train_step
+
+
+def make_eval_step(
+    network: Network, mesh: Mesh, views: Sequence[View]
+) -> Callable[[Params, Batch, Array], Array]:
+    """Compiles the evaluation of one batch.
+
+    The probabilities of the views are averaged and the loss and the errors taken of
+    the average (§4.1, and the released source).
+
+    Args:
+      network: whose parameters will be given.
+      mesh: the devices.
+      views: the crops of each image; one for the centre, ten for the paper's numbers.
+
+    Returns:
+      (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
+      `image: u8[B, stored, stored, 3]`, `label: i32[B]` and `mask: f32[B]`.
+    """
+    size = network.image_size
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(parameter_specs(network), P(DATA), P()),
+        out_specs=P(),
+    )
+    def eval_step(params: Params, batch: Batch, mean: Array) -> Array:
+        probabilities = []
+        for row, column, mirrored in views:
+            crop = batch['image'][:, row : row + size, column : column + size]
+            crop = crop[:, :, ::-1] if mirrored else crop
+            images = crop.astype(jnp.float32) - mean
+            logits = apply(network, params, images, tower_axis=TOWER)
+            probabilities.append(jax.nn.log_softmax(logits))
+        log_probs = jax.nn.logsumexp(jnp.stack(probabilities), axis=0)
+        log_probs -= jnp.log(len(views))
+        sums = metrics.example_sums(log_probs, batch['label'], batch['mask'])
+        return jax.lax.psum(sums, DATA)
+
+    return eval_step
