@@ -219,6 +219,12 @@ def _check_together(config: ConfigDict) -> None:
             f'config.data.crop_size={config.data.crop_size} is larger than '
             f'config.data.stored_size={config.data.stored_size}'
         )
+    pool = config.model.pool
+    if pool.stride > pool.size:
+        raise ValueError(
+            f'config.model.pool.stride={pool.stride} is larger than '
+            f'config.model.pool.size={pool.size}: pixels would be skipped'
+        )
     towers, tower, data = config.model.towers, config.mesh.tower, config.mesh.data
     if tower and towers % tower:
         raise ValueError(

@@ -57,8 +57,8 @@ def conv2d(
             ],
             axis=-1,
         )
-    if stride > 1 and x.shape[-1] <= 4:
-        return _strided_conv_as_matmul(x, kernel, stride, padding)
+    if x.shape[-1] <= 4:
+        return _image_conv_as_matmul(x, kernel, stride, padding)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -68,10 +68,10 @@ def conv2d(
     )
 
 
-def _strided_conv_as_matmul(
+def _image_conv_as_matmul(
     x: Array, kernel: Array, stride: int, padding: Padding
 ) -> Array:
-    """A strided convolution of an image as one matrix product.
+    """A convolution of an image as one matrix product.
 
     conv1 has three input channels, too few for a convolution's inner loop, and its
     weight gradient runs at a tenth of the rate of a matrix product. Folding each

@@ -1,0 +1,352 @@
+"""Checkpoints that are verified before they are believed.
+
+The only module that imports Orbax. Orbax writes atomically but keeps no checksum of
+the arrays: a flipped bit restores in silence. So a SHA-256 of every array is stored
+beside them, and a step is restored only if all of them agree.
+
+    <workdir>/checkpoints/<step>/    the latest `keep` steps
+    <workdir>/best/<step>/           the step with the lowest validation error
+
+Each holds the items `state` (the arrays) and `meta` (JSON: the digests and what the
+caller wants to remember).
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
+
+Json = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; a context manager that waits for its writes.
+
+    Saving is asynchronous: an error of the disk is raised by the next `save` or by
+    `close`. With `read_only` nothing on the disk is touched, so that a run still in
+    progress can be evaluated.
+    """
+
+    def __init__(self, workdir: str | Path, *, keep: int = 3, read_only: bool = False):
+        if keep < 1:
+            raise ValueError(f'keep is {keep}; at least 1 checkpoint must be kept')
+        root = Path(workdir).absolute()
+        self._read_only = read_only
+        self._latest = _Directory(root / 'checkpoints', keep, read_only)
+        # Orbax's own best-of policies rest on a metrics file that, once damaged, makes
+        # the whole directory unreadable. Here `meta` holds the error instead, and
+        # save_best removes what it replaces.
+        self._best = _Directory(root / 'best', None, read_only)
+        self._best_error = self._read_best_error()
+
+    def save(self, step: int, state: Any, meta: Json) -> bool:
+        """Saves `state` as `step`; False if that step is already there.
+
+        The buffers of `state` may be donated as soon as this returns.
+        """
+        steps = self._latest.steps()
+        if step in steps:
+            return False
+        if steps and step < steps[-1]:
+            raise ValueError(
+                f'step {step} cannot be saved: {self._latest.path} already holds step '
+                f'{steps[-1]}; restore it, or move it away'
+            )
+        self._latest.save(step, state, meta)
+        return True
+
+    def restore_latest(self, abstract_state: Any) -> tuple[Any, Json] | None:
+        """The newest state that verifies, and its meta; None if nothing was saved.
+
+        `abstract_state` has a ShapeDtypeStruct with a sharding for every array; the
+        mesh need not be the one that saved. Newer steps that do not verify are renamed
+        to `<step>.damaged`, or they would stand in the way of the steps to come. If
+        none verifies that is a ValueError: a run never starts again in silence.
+        """
+        failures: dict[int, str] = {}
+        for step in reversed(self._latest.steps()):
+            restored, failure = self._latest.try_restore(step, abstract_state)
+            if restored is not None:
+                if not self._read_only:
+                    self._latest.set_aside(list(failures))
+                return restored
+            logging.warning(
+                'Skipped checkpoint %s: %s', self._latest.path / str(step), failure
+            )
+            failures[step] = failure
+        if not failures:
+            return None
+        reasons = '; '.join(f'step {step}: {why}' for step, why in failures.items())
+        raise ValueError(
+            f'none of the checkpoints in {self._latest.path} can be restored '
+            f'({reasons}); move the directory away to start from the beginning'
+        )
+
+    @property
+    def best_error(self) -> float | None:
+        """The error of the best checkpoint, None before the first."""
+        return self._best_error
+
+    def save_best(self, step: int, state: Any, meta: Json, error: float) -> bool:
+        """Makes `state` the best checkpoint if `error` is lower than the best so far.
+
+        A tie keeps the earlier one; an error that is not finite is never the best.
+        Returns once the checkpoint is on the disk.
+        """
+        error = float(error)
+        if not math.isfinite(error):
+            return False
+        if self._best_error is not None and error >= self._best_error:
+            return False
+        older = self._best.steps()
+        if step in older:  # run again from an older step, with other numbers
+            self._best.delete([step])
+        self._best.save(step, state, meta, error=error)
+        self._best.wait()
+        # Only now: at every instant one complete best checkpoint is on the disk.
+        self._best.delete([s for s in older if s != step])
+        self._best_error = error
+        return True
+
+    def restore_best(self, abstract_state: Any) -> tuple[Any, Json] | None:
+        """The state with the lowest validation error, and its meta; None without one.
+
+        A best checkpoint that does not verify is a ValueError.
+        """
+        found = self._find_best()
+        if found is None:
+            if self._best.steps():
+                raise ValueError(f'no checkpoint in {self._best.path} can be read')
+            return None
+        _, step = found
+        restored, failure = self._best.try_restore(step, abstract_state)
+        if restored is None:
+            raise ValueError(
+                f'{self._best.path / str(step)} cannot be restored: {failure}'
+            )
+        return restored
+
+    def wait(self) -> None:
+        """Waits until every checkpoint is on the disk; raises what went wrong."""
+        self._latest.wait()
+        self._best.wait()
+
+    def close(self) -> None:
+        """Waits for all writes, then lets go of the directories."""
+        try:
+            self.wait()
+        finally:
+            self._latest.close()
+            self._best.close()
+
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _find_best(self) -> tuple[float, int] | None:
+        """(error, step) of the best checkpoint whose meta can be read.
+
+        A run killed between writing the new best and removing the old leaves two.
+        """
+        found = []
+        for step in self._best.steps():
+            try:
+                found.append((float(self._best.read_meta(step)['error']), step))
+            except Exception as error:
+                logging.warning(
+                    'Skipped best checkpoint %s: %s',
+                    self._best.path / str(step),
+                    _one_line(error),
+                )
+        return min(found, default=None)
+
+    def _read_best_error(self) -> float | None:
+        found = self._find_best()
+        return None if found is None else found[0]
+
+
+class _Directory:
+    """One directory of steps, opened and created only when it is needed."""
+
+    def __init__(self, path: Path, keep: int | None, read_only: bool):
+        self.path = path
+        self._keep = keep
+        self._read_only = read_only
+        self._opened: ocp.CheckpointManager | None = None
+
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            policy = None if self._keep is None else _latest_n(self._keep)
+            self._opened = ocp.CheckpointManager(
+                self.path,
+                item_names=('state', 'meta'),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    read_only=self._read_only,
+                    create=not self._read_only,
+                    cleanup_tmp_directories=not self._read_only,
+                ),
+            )
+        return self._opened
+
+    def steps(self) -> list[int]:
+        if self._opened is None and not self.path.is_dir():
+            return []
+        return sorted(self._manager().all_steps())
+
+    def save(self, step: int, state: Any, meta: Json, **more: Any) -> None:
+        content = {'arrays': _describe(state), 'meta': meta, **more}
+        content = json.loads(json.dumps(content))  # tuples are lists from here on
+        # Orbax's decision policies would refuse a step below the newest; `save` has
+        # decided by now.
+        saved = self._manager().save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave({**content, 'sha256': _json_digest(content)}),
+            ),
+            force=True,
+        )
+        if not saved:
+            raise RuntimeError(f'Orbax did not save step {step} in {self.path}')
+
+    def read_meta(self, step: int) -> Json:
+        """The verified JSON of a step."""
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        content = dict(self._manager().restore(step, args=args)['meta'])
+        if content.pop('sha256', None) != _json_digest(content):
+            raise ValueError('the digest of its meta does not agree')
+        return content
+
+    def try_restore(
+        self, step: int, abstract_state: Any
+    ) -> tuple[tuple[Any, Json] | None, str]:
+        """((state, meta), '') of a step that verifies, else (None, the reason)."""
+        restored, failure = None, ''
+        try:
+            restored = self._restore(step, abstract_state)
+        except Exception as error:
+            # Damage comes as KeyError, ValueError, JSONDecodeError, FileNotFoundError
+            # or a bare Exception, according to the file that is hit.
+            failure = _one_line(error)
+        if jax.process_count() > 1:
+            agree = multihost_utils.process_allgather(np.array(restored is not None))
+            if not np.all(agree):
+                restored, failure = None, failure or 'another process cannot read it'
+        return restored, failure
+
+    def _restore(self, step: int, abstract_state: Any) -> tuple[Any, Json]:
+        content = self.read_meta(step)
+        wanted, stored = _abstract_leaves(abstract_state), content['arrays']
+        if difference := _difference(wanted, stored):
+            raise ValueError(difference)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        state = self._manager().restore(step, args=args)['state']
+        found = _describe(state)
+        wrong = [path for path in stored if found.get(path) != stored[path]]
+        if wrong:
+            raise ValueError(f'the digests of {", ".join(wrong[:3])} do not agree')
+        return state, content['meta']
+
+    def delete(self, steps: list[int]) -> None:
+        for step in steps:
+            self._manager().delete(step)
+
+    def set_aside(self, steps: list[int]) -> None:
+        """Renames steps so that they are no longer steps; their files are kept."""
+        if not steps:
+            return
+        if jax.process_index() == 0:
+            for step in steps:
+                target, n = self.path / f'{step}.damaged', 1
+                while target.exists():
+                    n += 1
+                    target = self.path / f'{step}.damaged{n}'
+                (self.path / str(step)).rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices('damaged checkpoints set aside')
+        self._manager().reload()
+
+    def wait(self) -> None:
+        if self._opened is not None:
+            self._opened.wait_until_finished()
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+def _latest_n(keep: int) -> checkpoint_managers.PreservationPolicy:
+    return checkpoint_managers.LatestN(keep)
+
+
+def _describe(state: Any) -> dict[str, Json]:
+    """Shape, dtype and SHA-256 of every array by its path, `params/conv1/kernel`."""
+    described = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        # np.asarray sees the whole array only if this process holds all of it.
+        whole = not isinstance(leaf, jax.Array) or (
+            leaf.is_fully_addressable or leaf.is_fully_replicated
+        )
+        value = (
+            np.asarray(leaf)
+            if whole
+            else multihost_utils.process_allgather(leaf, tiled=True)
+        )
+        # Bytes, because hashlib knows no bfloat16.
+        content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        described[_path_name(path)] = {
+            'shape': list(value.shape),
+            'dtype': str(value.dtype),
+            'sha256': hashlib.sha256(content.data).hexdigest(),
+        }
+    return described
+
+
+def _abstract_leaves(abstract_state: Any) -> dict[str, Json]:
+    leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
+    return {
+        _path_name(path): {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
+        for path, leaf in leaves
+    }
+
+
+def _difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> str:
+    """The first way in which the stored arrays are not the wanted ones, or ''.
+
+    Orbax casts a dtype that differs without a word.
+    """
+    if missing := sorted(wanted.keys() - stored.keys()):
+        return f'it has no {missing[0]}'
+    if extra := sorted(stored.keys() - wanted.keys()):
+        return f'it has {extra[0]}, which this model and optimizer do not have'
+    for path, leaf in wanted.items():
+        for key in ('shape', 'dtype'):
+            if leaf[key] != stored[path][key]:
+                return f'its {path} has {key} {stored[path][key]}, not {leaf[key]}'
+    return ''
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _json_digest(content: Json) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text[:200]}'

@@ -1,0 +1,296 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events, config and provenance.
+
+The only module that imports clu, and late: it brings in TensorFlow, which takes
+seconds. The import and all writing of events happen in one background thread.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'tensorflow-datasets',
+    'grain',
+    'array_record',
+    'clu',
+    'ml_collections',
+    'numpy',
+    'pillow',
+    'simplejpeg',
+)
+
+
+class MetricWriter:
+    """Writes to `<workdir>/metrics.jsonl` at once and to TensorBoard soon after.
+
+    A context manager; `close` waits for TensorBoard. What goes wrong there is raised
+    by the next call. Only one process may be the writer, the others' calls do nothing.
+
+    Args:
+      workdir: exists.
+      is_writer: False for all processes but one.
+      resume_step: the step that the run goes on from: lines of metrics.jsonl with
+        later steps are dropped, the run will write them again. None: it starts from
+        the beginning, and nothing that is there is kept.
+    """
+
+    def __init__(
+        self, workdir: str | Path, *, is_writer: bool, resume_step: int | None
+    ):
+        self._workdir = Path(workdir)
+        self._is_writer = is_writer
+        self._closed = False
+        self._error: Exception | None = None
+        if not is_writer:
+            return
+        path = self._workdir / 'metrics.jsonl'
+        _drop_later_lines(path, -1 if resume_step is None else resume_step)
+        self._lines = path.open('a', encoding='utf-8')
+        # Bounded, so that a run that logs faster than the disk takes it is slowed down
+        # instead of filling the memory.
+        self._queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(100)
+        self._thread = threading.Thread(
+            target=self._write_events, name='tensorboard-writer', daemon=True
+        )
+        self._thread.start()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line to metrics.jsonl: `{"step": step, name: value, …}`.
+
+        NaN and infinities become null there: JSON has no other word for them.
+        """
+        if not self._is_writer:
+            return
+        if 'step' in values:
+            raise ValueError("no metric can be named 'step'; metrics.jsonl uses it")
+        numbers = {name: _number(value) for name, value in values.items()}
+        finite = {n: v if math.isfinite(v) else None for n, v in numbers.items()}
+        self._lines.write(json.dumps({'step': int(step)} | finite) + '\n')
+        self._lines.flush()
+        self._enqueue('write_scalars', step, numbers)
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """[N, H, W, 3], uint8 or floats in [0, 1]."""
+        # Copies, because they are written later and buffers are reused.
+        self._enqueue(
+            'write_images', step, {name: np.array(v) for name, v in values.items()}
+        )
+
+    def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """The distribution of each array's finite values."""
+        arrays = {}
+        for name, value in values.items():
+            flat = np.array(value, np.float32).reshape(-1)
+            if (finite := flat[np.isfinite(flat)]).size:
+                arrays[name] = finite
+        self._enqueue('write_histograms', step, arrays)
+
+    def hparams(self, values: Mapping[str, Any]) -> None:
+        """The run's settings for TensorBoard's HParams tab, beside its scalars."""
+        # One value that the plugin does not know would be an error of the writer.
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in values.items()
+        }
+        self._enqueue('write_hparams', plain)
+
+    def close(self) -> None:
+        """Waits until everything is on the disk."""
+        if not self._is_writer or self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._lines.close()
+        self._raise_error()
+
+    def __enter__(self) -> 'MetricWriter':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _enqueue(self, method: str, *args: Any) -> None:
+        if self._is_writer:
+            self._raise_error()
+            self._queue.put((method, args))
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise RuntimeError(
+                f'TensorBoard events could not be written to {self._workdir}: {error}'
+            ) from error
+
+    def _write_events(self) -> None:
+        """The thread: writes what comes through the queue until None comes."""
+        writer = None
+        try:
+            writer = _summary_writer(self._workdir)
+        except Exception as error:
+            self._error = error
+        unflushed = False
+        while True:
+            if unflushed and self._queue.empty():
+                self._call(writer, 'flush')
+                unflushed = False
+            item = self._queue.get()
+            if item is None:
+                break
+            method, args = item
+            self._call(writer, method, *args)
+            unflushed = True
+        self._call(writer, 'close')
+
+    def _call(self, writer: Any, method: str, *args: Any) -> None:
+        # Goes on after an error: the queue must not fill up with nobody to empty it.
+        if writer is None:
+            return
+        try:
+            getattr(writer, method)(*args)
+        except Exception as error:
+            self._error = self._error or error
+
+
+def _summary_writer(workdir: Path) -> Any:
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    import tensorflow as tf
+
+    # TensorFlow would take the accelerator's memory from JAX, and breaks its NCCL
+    # (google/flax#4942).
+    tf.config.set_visible_devices([], 'GPU')
+    from clu import metric_writers
+
+    return metric_writers.SummaryWriter(str(workdir))
+
+
+def _number(value: Any) -> float | int:
+    return value if isinstance(value, int) else float(value)
+
+
+def _drop_later_lines(path: Path, step: int) -> None:
+    """Rewrites the file without lines after `step`, and without torn ones."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        try:
+            line_step = json.loads(line)['step']
+        except (ValueError, KeyError, TypeError):
+            logging.warning('Dropped a torn line of %s: %.80r', path, line)
+            continue
+        if line_step <= step:
+            kept.append(line + '\n')
+    _write_atomically(path, ''.join(kept))
+
+
+def write_config(workdir: str | Path, config_json: Mapping[str, Any]) -> None:
+    """Writes `<workdir>/config.json`."""
+    _write_atomically(Path(workdir) / 'config.json', _pretty(config_json))
+
+
+def write_provenance(
+    workdir: str | Path, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Adds this start of the run to `<workdir>/provenance.json`.
+
+    The file holds `{"starts": [...]}`, one entry for every time the run was started.
+    """
+    path = Path(workdir) / 'provenance.json'
+    starts = []
+    if path.exists():
+        try:
+            starts = list(json.loads(path.read_text(encoding='utf-8'))['starts'])
+        except (ValueError, KeyError, TypeError):
+            aside = path.with_suffix('.damaged.json')
+            path.rename(aside)
+            logging.warning('%s could not be read; it is now %s', path, aside)
+    starts.append(provenance() | dict(extra or {}))
+    _write_atomically(path, _pretty({'starts': starts}))
+
+
+def provenance() -> dict[str, Any]:
+    """Code, versions, devices and command of this process."""
+    return {
+        'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        'command': shlex.join(sys.orig_argv),
+        'directory': str(Path.cwd()),
+        'git': _git(Path(__file__)),
+        'python': platform.python_version(),
+        'packages': {name: _version(name) for name in PACKAGES}
+        | {
+            'tensorflow': _version('tensorflow') or _version('tensorflow-cpu'),
+        },
+        'platform': platform.platform(),
+        'cpu_count': os.cpu_count(),
+        'backend': jax.default_backend(),
+        'devices': [device.device_kind for device in jax.devices()],
+        'processes': jax.process_count(),
+    }
+
+
+def _git(source: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that `source` is tracked in; None if it is in none."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ['git', '-C', str(source.parent), *args],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=30,
+        ).stdout.strip()
+
+    try:
+        # An installed package may lie inside someone else's checkout.
+        git('ls-files', '--error-unmatch', source.name)
+        return {
+            'commit': git('rev-parse', 'HEAD'),
+            'dirty': bool(git('status', '--porcelain')),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _pretty(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """A reader, or a run killed here, sees the old file or the new one."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The networks and runs that ship; each file has a get_config()."""

@@ -1,0 +1,56 @@
+"""A two-tower AlexNet for CIFAR-10: 24 × 24 crops of 32 × 32 images.
+
+    python -m alexnet_jax.main --config=configs/cifar10.py --config.data.data_dir=DIR
+
+where DIR holds TFDS's cifar10 (or add --config.data.download=True). The README's table
+has the measured error and minutes. The paper's own CIFAR-10 nets (Figure 1, §3.3) are
+other networks.
+
+The layers and their order are the paper's at a tenth of the widths. What differs, and
+why, stands beside it; the rest comes from configs/paper.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import paper
+
+
+def get_config() -> ConfigDict:
+    config = paper.get_config()
+
+    # 24 → 12 → 6 → 3: stride 1 and a 5 × 5 kernel in conv1, since there are 24 pixels
+    # to see where the paper has 224. The paper's Gaussian of 0.01 is for fan-ins of
+    # thousands; from conv2 on std is He's sqrt(2 / fan-in) for these, and the biases
+    # are 0: with 1 and small fan-ins the signal of the image drowns.
+    model = config.model
+    model.num_classes = 0
+    layer(model.conv1, features=48, kernel=5, stride=1, padding=((2, 2), (2, 2)))
+    layer(model.conv2, features=96, init_std=0.058, init_bias=0.0)
+    layer(model.conv3, features=128, init_std=0.048)
+    layer(model.conv4, features=128, init_std=0.059, init_bias=0.0)
+    layer(model.conv5, features=96, init_std=0.059, init_bias=0.0)
+    layer(model.fc6, features=512, init_std=0.048, init_bias=0.0)
+    layer(model.fc7, features=512, init_std=0.0625, init_bias=0.0)
+
+    config.data.source = 'cifar10'
+    # The last tenth of the training images steers; the test images only report.
+    config.data.train_split = 'train[:45000]'
+    config.data.validation_split = 'train[45000:]'
+    config.data.test_split = 'test'
+    config.data.stored_size = 32
+    config.data.encoding = 'raw'
+    config.data.crop_size = 24
+    config.data.colour_std = 0.1
+
+    config.optimizer.schedule = 'cosine'
+    config.train.epochs = 20.0
+    config.train.eval_batch_size = 500
+    config.train.checkpoint_every_steps = 1000
+    config.train.histogram_every_evals = 5
+    return config
+
+
+def layer(table: ConfigDict, **values: object) -> None:
+    """Changes a layer's row of the table."""
+    for key, value in values.items():
+        table[key] = value

@@ -1,0 +1,27 @@
+"""The demo: rendered shapes, no download, about a minute and a half on two cores.
+
+    python -m alexnet_jax.main --config=configs/demo.py
+
+Ten shapes in any colour, texture, clutter, scale and place
+(alexnet_jax/data/rendered_shapes). The net is configs/cifar10.py's with half its maps.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10
+
+
+def get_config() -> ConfigDict:
+    config = cifar10.get_config()
+    config.model.width = 0.5
+    config.data.source = 'rendered_shapes'
+    config.data.train_split = 'train'
+    config.data.validation_split = 'validation'
+    config.data.test_split = 'test'
+    config.data.crop_size = 28
+    config.data.mirror = False
+    config.train.epochs = 12.0
+    config.train.log_every_steps = 50
+    config.train.checkpoint_every_steps = 250
+    config.train.histogram_every_evals = 3
+    return config

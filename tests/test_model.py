@@ -1,0 +1,115 @@
+"""The paper's network to the last number, and what the towers may see."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alexnet_jax import model
+from configs import paper
+
+# Name, output, parameters, multiply-adds per image: the fact sheet's §1.
+PAPER = [
+    ('conv1', (27, 27, 96), 34_944, 105_415_200),
+    ('conv2', (13, 13, 256), 307_456, 223_948_800),
+    ('conv3', (13, 13, 384), 885_120, 149_520_384),
+    ('conv4', (13, 13, 384), 663_936, 112_140_288),
+    ('conv5', (6, 6, 256), 442_624, 74_760_192),
+    ('fc6', (4096,), 37_752_832, 37_748_736),
+    ('fc7', (4096,), 16_781_312, 16_777_216),
+    ('fc8', (1000,), 4_097_000, 4_096_000),
+]
+
+
+def network(image_size=224, num_classes=1000, **values):
+    table = paper.get_config().model
+    table.update_from_flattened_dict(values)
+    return model.network_from_config(table, image_size, num_classes)
+
+
+def test_paper_shapes_parameters_and_work():
+    shapes = model.layer_shapes(network())
+    assert [(s.name, s.output, s.parameters, s.multiply_adds) for s in shapes] == PAPER
+    assert sum(s.parameters for s in shapes) == 60_965_224
+    assert sum(s.multiply_adds for s in shapes) == 724_406_816
+    assert shapes[1].kernel == (5, 5, 48, 256)
+
+
+def test_ungrouped_network_is_the_merged_one_of_the_fact_sheet():
+    shapes = model.layer_shapes(network(towers=1))
+    assert sum(s.parameters for s in shapes) == 62_378_344
+    assert sum(s.multiply_adds for s in shapes) == 1_135_256_096
+
+
+def test_built_module_has_the_shapes_and_initial_values_of_the_table():
+    table = network(width=0.125, image_size=64, num_classes=10)
+    net = model.AlexNet(table, rngs=nnx.Rngs(0))
+    for shape in model.layer_shapes(table):
+        weights = getattr(net, shape.name)
+        assert weights.kernel.shape == shape.kernel
+        assert weights.bias.shape == shape.bias
+    assert float(net.conv2.bias[0]) == 1.0
+    assert float(net.conv3.bias[0]) == 0.0
+    assert float(np.std(net.fc6.kernel[...])) == pytest.approx(0.01, rel=0.05)
+
+
+def test_dropping_a_layer_leaves_the_others_initial_weights():
+    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
+    layers = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc8')
+    whole = model.AlexNet(network(**small), rngs=nnx.Rngs(0))
+    cut = model.AlexNet(network(layers=layers, **small), rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(whole.conv5.kernel[...], cut.conv5.kernel[...])
+    np.testing.assert_array_equal(whole.fc8.kernel[...], cut.fc8.kernel[...])
+
+
+def test_towers_do_not_meet_before_conv3():
+    table = network(width=0.125, image_size=64, num_classes=10)
+    net = model.AlexNet(table, rngs=nnx.Rngs(0))
+    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3)) * 60
+    before = net.activations(images)
+    for layer in (net.conv1, net.conv2):
+        half = layer.bias.shape[0] // 2
+        layer.kernel[...] = layer.kernel[...].at[..., half:].add(0.1)  # tower 1
+    after = net.activations(images)
+    for name in ('conv1', 'conv2'):
+        half = before[name].shape[-1] // 2
+        np.testing.assert_array_equal(
+            before[name][..., :half], after[name][..., :half]
+        )
+        assert not np.array_equal(before[name][..., half:], after[name][..., half:])
+    assert not np.array_equal(
+        before['conv3'][..., : before['conv3'].shape[-1] // 2],
+        after['conv3'][..., : after['conv3'].shape[-1] // 2],
+    )
+
+
+def test_bfloat16_computes_near_float32_and_returns_float32_logits():
+    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
+    images = jax.random.normal(jax.random.key(1), (4, 64, 64, 3)) * 60
+    full = model.AlexNet(network(**small), rngs=nnx.Rngs(0))
+    half = model.AlexNet(network(compute_dtype='bfloat16', **small), rngs=nnx.Rngs(0))
+    assert half.fc6.kernel[...].dtype == jnp.float32
+    logits = half(images)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, full(images), atol=0.02 * np.abs(full(images)).max())
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ({'conv1.features': 97}, ['conv1', '97', 'towers=2']),
+        ({'image_size': 20}, ['conv', 'too small']),
+        ({'conv2.reads': 'image'}, ['conv2', "'image'"]),
+        ({'fc8.kind': 'conv'}, ['fc8']),
+    ],
+)
+def test_a_table_that_makes_no_network_is_named(values, words):
+    values = dict(values)
+    if values.get('fc8.kind'):
+        values |= {'layers': ('conv1', 'conv2')}
+        words = ['conv2', 'dense']
+        values.pop('fc8.kind')
+    with pytest.raises(ValueError) as error:
+        network(**values)
+    assert all(word in str(error.value) for word in words)

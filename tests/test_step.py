@@ -1,0 +1,144 @@
+"""The compiled step: the same numbers on every mesh, and exactly the right ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alexnet_jax import mesh as mesh_lib
+from alexnet_jax import metrics, model, optimizer, step
+from configs import paper
+
+BATCH, SIZE, CLASSES = 8, 64, 10
+MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
+
+
+def make_batches(count):
+    rng = np.random.default_rng(0)
+    return [
+        {
+            'image': rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
+            'label': rng.integers(0, CLASSES, BATCH).astype(np.int32),
+            'colour_shift': rng.normal(0, 9, (BATCH, 3)).astype(np.float32),
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope='module')
+def runs():
+    """Three steps and an evaluation on each mesh."""
+    config = paper.get_config()
+    config.model.width = 0.125
+    network = model.network_from_config(config.model, SIZE, CLASSES)
+    tx = optimizer.create_optimizer(config.optimizer)
+    rate = optimizer.create_learning_rate_schedule(
+        config.optimizer, steps_per_epoch=10, total_steps=100
+    )
+    results = {}
+    for data, tower in MESHES:
+        mesh = mesh_lib.make_mesh(data=data, tower=tower, towers=2, batch_size=BATCH)
+        state = step.create_train_state(network, tx, mesh, seed=0)
+        first_params = jax.tree.map(np.asarray, state.params)
+        train_step = step.make_train_step(network, tx, rate, mesh, seed=0)
+        mean = jax.device_put(
+            np.full((SIZE, SIZE, 3), 120, np.float32), mesh_lib.replicated(mesh)
+        )
+        losses, norms = [], []
+        for batch in make_batches(3):
+            state, out = train_step(state, mesh_lib.put_batch(batch, mesh, BATCH), mean)
+            losses.append(float(out['sums'][0] / out['sums'][3]))
+            norms.append(np.sqrt(np.asarray(out['squared_norms']).sum(0)))
+        views = [(0, 0, False), (0, 0, True)]
+        eval_step = step.make_eval_step(network, mesh, views)
+        batch = make_batches(1)[0]
+        batch = {
+            'image': batch['image'],
+            'label': batch['label'],
+            'mask': np.array([1, 1, 1, 1, 1, 1, 0, 1], np.float32),
+        }
+        sums = eval_step(state.params, mesh_lib.put_batch(batch, mesh, BATCH), mean)
+        results[data, tower] = {
+            'losses': losses,
+            'norms': np.array(norms),
+            'first_params': first_params,
+            'state': state,
+            'params': jax.tree.map(np.asarray, state.params),
+            'eval': np.asarray(sums),
+        }
+    return network, results
+
+
+@pytest.mark.parametrize('mesh', MESHES[1:])
+def test_every_mesh_computes_the_same_run(runs, mesh):
+    _, results = runs
+    one, other = results[1, 1], results[mesh]
+    np.testing.assert_allclose(other['losses'], one['losses'], rtol=1e-5)
+    np.testing.assert_allclose(other['norms'], one['norms'], rtol=1e-5)
+    np.testing.assert_allclose(other['eval'], one['eval'], rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        other['params'],
+        one['params'],
+    )
+
+
+def test_two_towers_halve_every_kernel_and_its_momentum(runs):
+    _, results = runs
+    state = results[1, 2]['state']
+    for tree in (state.params, state.opt_state):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if 'kernel' in str(path[-1:]) and leaf.ndim:
+                part = leaf.sharding.shard_shape(leaf.shape)
+                assert np.prod(part) * 2 == leaf.size, path
+
+
+def test_first_loss_is_that_of_the_plain_module(runs):
+    """Without a mesh: the module called directly, its dropout masks drawn here."""
+    network, results = runs
+    batch = make_batches(1)[0]
+    module = step.merge(network, results[1, 1]['first_params'])
+    mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
+    masks = step.draw_masks(
+        network, jax.random.fold_in(jax.random.key(0), 0), BATCH, mesh
+    )
+    images = batch['image'].astype(np.float32) - 120
+    images += batch['colour_shift'][:, None, None, :]
+    log_probs = jax.nn.log_softmax(module(jnp.asarray(images), masks))
+    loss = -np.mean(np.asarray(log_probs)[np.arange(BATCH), batch['label']])
+    assert results[1, 1]['losses'][0] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_evaluation_averages_the_probabilities_of_the_views(runs):
+    network, results = runs
+    batch = make_batches(1)[0]
+    module = step.merge(network, results[1, 1]['params'])
+    images = jnp.asarray(batch['image'].astype(np.float32) - 120)
+    probabilities = np.mean(
+        [jax.nn.softmax(module(x)) for x in (images, images[:, :, ::-1])], axis=0
+    )
+    mask = jnp.array([1, 1, 1, 1, 1, 1, 0, 1], jnp.float32)
+    expected = metrics.example_sums(
+        jnp.log(probabilities), jnp.asarray(batch['label']), mask
+    )
+    np.testing.assert_allclose(results[1, 1]['eval'], expected, rtol=1e-5)
+
+
+def test_dropout_masks_differ_between_steps_and_layers(runs):
+    network, _ = runs
+    mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
+    key = jax.random.key(0)
+    masks = [
+        step.draw_masks(network, jax.random.fold_in(key, i), BATCH, mesh) for i in (0, 1)
+    ]
+    assert not np.array_equal(masks[0]['fc6'], masks[1]['fc6'])
+    assert not np.array_equal(masks[0]['fc6'], masks[0]['fc7'])
+    assert float(masks[0]['fc6'].mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_flax_state_round_trips_through_the_plain_tree(runs):
+    network, results = runs
+    module = step.merge(network, results[1, 1]['params'])
+    tree = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    jax.tree.map(np.testing.assert_array_equal, tree, results[1, 1]['params'])
