@@ -11,6 +11,9 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
 
+_ROOT = Path(__file__).parents[1]
+_OURS = [_ROOT / name for name in ('alexnet_jax', 'configs', 'experiments')]
+
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
     """Defines `--config=FILE` with its `--config.key=value` overrides."""
@@ -28,7 +31,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f'error: in the --config flags: {_one_line(error)}')
+        sys.exit(f'error: in the config flags: {_one_line(error)}')
 
 
 def reject_positionals(argv: Sequence[str]) -> None:
@@ -56,16 +59,15 @@ def config_name(holder: flags.FlagHolder) -> str:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns a ValueError raised by this package itself into one line and exit status 1.
+    """Turns a ValueError raised by our own code into one line and exit status 1.
 
     One that a library raised is a bug of ours and keeps its traceback.
     """
-    package = Path(__file__).parent
     try:
         yield
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if package not in raised_in.parents:
+        if not any(raised_in.is_relative_to(folder) for folder in _OURS):
             raise
         sys.exit(f'error: {_one_line(error)}')
 

@@ -33,8 +33,8 @@ def kernel_grid(kernels: np.ndarray, towers: int) -> np.ndarray:
     height, width, channels, count = kernels.shape
     if channels != 3 or count % towers:
         raise ValueError(
-            f'kernels are {kernels.shape} for {towers} towers; they must be [h, w, 3, F] '
-            f'with F a multiple of the towers'
+            f'kernels are {kernels.shape} for {towers} towers; they must be '
+            f'[h, w, 3, F] with F a multiple of the towers'
         )
     kernels = np.nan_to_num(np.asarray(kernels, np.float32), posinf=0.0, neginf=0.0)
     largest = np.abs(kernels).max(axis=(0, 1, 2))

@@ -14,13 +14,20 @@ class RunLength:
 
     steps_per_epoch: float
     total_steps: int
-    eval_every: int  # steps
+    eval_every: float  # steps
 
     def epoch(self, step: int) -> float:
         return step / self.steps_per_epoch
 
     def is_evaluation(self, step: int) -> bool:
-        return step % self.eval_every == 0 or step == self.total_steps
+        """At the end of the step in which an evaluation falls due, and at the last."""
+        return step == self.total_steps or self.evaluations(step) > self.evaluations(
+            step - 1
+        )
+
+    def evaluations(self, step: int) -> int:
+        """How many evaluations fall due by a step."""
+        return int(step / self.eval_every + 1e-9)
 
 
 def run_length(
@@ -36,7 +43,7 @@ def run_length(
     return RunLength(
         steps_per_epoch=per_epoch,
         total_steps=steps or max(1, round(epochs * per_epoch)),
-        eval_every=max(1, round(eval_every_epochs * per_epoch)),
+        eval_every=max(1.0, eval_every_epochs * per_epoch),
     )
 
 

@@ -149,7 +149,7 @@ def train_and_evaluate(
                 print(f'signal {signals[0]}: checkpointed at step {now}, stopping')
                 raise SystemExit(128 + signals[0])
         if last == length.total_steps:
-            writer.hparams(dict(config_lib.flat(config)), latest)
+            writer.hparams(dict(config_lib.flat(config)))
     if last == length.total_steps:
         kernels = figures.kernel_grid(conv1_kernels(state, network), network.towers)
         figures.save_png(workdir / 'conv1_kernels.png', kernels)
@@ -317,7 +317,7 @@ def shows_parameters(
 ) -> bool:
     every = config.train.histogram_every_evals
     return every > 0 and (
-        now == length.total_steps or (now // length.eval_every) % every == 0
+        now == length.total_steps or length.evaluations(now) % every == 0
     )
 
 

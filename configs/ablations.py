@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax import config as config_lib
+
 ABLATIONS: dict[str, dict[str, Any]] = {
     'base': {},
     'tanh': {'model.activation': 'tanh'},  # §3.1, Figure 1
@@ -55,10 +57,12 @@ def overrides(name: str, base: ConfigDict) -> dict[str, Any]:
             resolved |= {
                 f'model.{layer}.{leaf}': value
                 for layer in base.model.layers
-                if leaf in base.model[layer] and base.model[layer][leaf] != value
+                if leaf in base.model[layer]
             }
         else:
             resolved[key] = value
+    standing = dict(config_lib.flat(base))
+    resolved = {key: value for key, value in resolved.items() if standing[key] != value}
     if name != 'base' and not resolved:
         raise ValueError(f'ablation {name!r} changes nothing in this base config')
     return resolved

@@ -14,6 +14,15 @@ from configs import cifar10
 def get_config() -> ConfigDict:
     config = cifar10.get_config()
     config.model.width = 0.5
+    for name, std in (  # He's, for half the fan-ins
+        ('conv2', 0.082),
+        ('conv3', 0.068),
+        ('conv4', 0.083),
+        ('conv5', 0.083),
+        ('fc6', 0.068),
+        ('fc7', 0.088),
+    ):
+        config.model[name].init_std = std
     config.data.source = 'rendered_shapes'
     config.data.train_split = 'train'
     config.data.validation_split = 'validation'

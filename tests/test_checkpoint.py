@@ -326,7 +326,10 @@ def test_a_full_disk_is_an_error(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / 'checkpoints').write_text('in the way')
-    with checkpoint.Checkpoints(tmp_path) as checkpoints, pytest.raises(OSError):
+    with (
+        checkpoint.Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(OSError, match='checkpoints'),
+    ):
         checkpoints.save(1, make_state(1), {})
 
 

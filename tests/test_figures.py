@@ -109,7 +109,7 @@ def test_a_null_is_a_gap_and_a_torn_last_line_is_left_out(tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match='has no metrics.jsonl'):
+    with pytest.raises(SystemExit, match='has no metrics'):
         figures.main([f'--workdir={tmp_path}'])
     (tmp_path / 'metrics.jsonl').write_text('')
     with pytest.raises(SystemExit, match='has no losses yet'):

@@ -104,10 +104,14 @@ def test_an_error_of_the_thread_is_raised(tmp_path, monkeypatch, when):
 
     monkeypatch.setattr(writers, '_summary_writer', open_writer)
     writer = writers.MetricWriter(tmp_path, is_writer=True, resume_step=None)
-    with pytest.raises(RuntimeError, match='could not be written.*no space left'):
+
+    def write() -> None:
         for step in range(1000):  # more than the queue holds: it must not block
             writer.scalars(step, {'x': 1.0})
         writer.close()
+
+    with pytest.raises(RuntimeError, match=r'could not be written.*no space left'):
+        write()
     writer.close()  # again is harmless
     assert not writer._thread.is_alive()
 

@@ -64,27 +64,24 @@ def render(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n = len(labels)
     background_colour, foreground_colour = _contrasting_colours(rng, n)
     image = _textured(rng, background_colour)
-    for _ in range(2):
-        image = _blend(image, _line(rng, n), rng.uniform(0, 255, (n, 3)))
-        image = _blend(image, _blob(rng, n), rng.uniform(0, 255, (n, 3)))
+    image = _blend(image, _line(rng, n), rng.uniform(0, 255, (n, 3)))
+    image = _blend(image, _blob(rng, n), rng.uniform(0, 255, (n, 3)))
     # A piece of some other shape, small and cut by the border.
-    edge = rng.uniform(-2, SIZE + 2, (n, 2))
-    side = rng.integers(0, 2, n)
-    edge[np.arange(n), side] = np.where(rng.random(n) < 0.5, 0, SIZE)
+    place = rng.uniform(0, SIZE, (n, 2))
+    place[np.arange(n), rng.integers(0, 2, n)] = rng.choice([0, SIZE], n)
     image = _blend(
         image,
-        _shape(rng.permutation(labels), edge, rng.uniform(3, 5, n), _angle(rng, n, 3.14)),
+        _shape(rng.permutation(labels), place, rng.uniform(3, 5, n), _angle(rng, n, np.pi)),
         rng.uniform(0, 255, (n, 3)),
     )
-    radius = rng.uniform(8, 13, n)
+    radius = rng.uniform(9, 13, n)
     centre = SIZE / 2 + rng.uniform(-1, 1, (n, 2)) * (SIZE / 2 - 1 - radius)[:, None]
-    coverage = _shape(labels, centre, radius, _angle(rng, n, 0.6))
+    coverage = _shape(labels, centre, radius, _angle(rng, n, 0.35))
     image += coverage[..., None] * (_textured(rng, foreground_colour) - image)
-    # One thin line in front.
-    image = _blend(image, _line(rng, n, width=(0.5, 1.0)), rng.uniform(0, 255, (n, 3)))
-    image += rng.normal(0, 1, image.shape).astype(np.float32) * rng.uniform(
-        0, 12, (n, 1, 1, 1)
-    ).astype(np.float32)
+    thin_line = _line(rng, n, width=(0.4, 0.8))  # in front of the shape
+    image = _blend(image, thin_line, rng.uniform(0, 255, (n, 3)))
+    noise = rng.standard_normal(image.shape, np.float32)
+    image += noise * rng.uniform(0, 10, (n, 1, 1, 1)).astype(np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -184,10 +181,15 @@ def _blend(image: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> np.nd
 def _contrasting_colours(
     rng: np.random.Generator, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours float64[N,3] per image, at least 110 grey levels apart (Euclid)."""
-    first, second = rng.uniform(30, 225, (2, n, 3))
-    while (near := np.linalg.norm(first - second, axis=1) < 110).any():
-        second[near] = rng.uniform(30, 225, (near.sum(), 3))
+    """Two colours float64[N,3] per image, at least 130 grey levels apart (Euclid).
+
+    The second, the shape's, is the brighter one in four images of five.
+    """
+    first, second = rng.uniform(20, 235, (2, n, 3))
+    while (near := np.linalg.norm(first - second, axis=1) < 130).any():
+        first[near], second[near] = rng.uniform(20, 235, (2, near.sum(), 3))
+    swap = (first.sum(1) > second.sum(1)) == (rng.random(n) < 0.8)
+    first[swap], second[swap] = second[swap], first[swap]
     return first, second
 
 
@@ -209,7 +211,8 @@ def _textured(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
     kind = rng.integers(0, 3, n)[:, None, None]
     pattern = np.where(kind == 0, waves[0], np.sign(waves[0] * waves[1]))
     pattern = np.where(kind == 1, noise, pattern)
-    amplitude = rng.uniform(0, 25, (n, 1, 1, 1)) * rng.uniform(-1, 1, (n, 1, 1, 3))
-    slope = rng.uniform(-50, 50, (n, 1, 1, 3))
-    image = colour[:, None, None, :] + amplitude * pattern[..., None]
-    return (image + slope * gradient[..., None]).astype(np.float32)
+    amplitude = rng.uniform(0, 20, (n, 1, 1, 1)) * rng.uniform(-1, 1, (n, 1, 1, 3))
+    slope = rng.uniform(-40, 40, (n, 1, 1, 3))
+    image = amplitude.astype(np.float32) * pattern.astype(np.float32)[..., None]
+    image += slope.astype(np.float32) * gradient[..., None]
+    return image + colour.astype(np.float32)[:, None, None, :]

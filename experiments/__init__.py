@@ -1,0 +1,1 @@
+"""Sweeps over ablations and seeds, and the records of experiments."""

@@ -1,0 +1,146 @@
+"""Every shipped config is whole, every key is read, every bad value is one line."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import model
+from configs import ablations
+
+SHIPPED = sorted(
+    path.stem
+    for path in (Path(__file__).parents[1] / 'configs').glob('*.py')
+    if path.stem not in ('__init__', 'ablations')
+)
+# A new config must be given its count here.
+PARAMETERS = {
+    'paper': 60_965_224,
+    'cifar10': 1_011_978,
+    'clothing': 3_572_842,
+    'demo': 255_562,
+}
+
+# Refused rather than trained as a copy of the base.
+ALREADY_SO = [
+    ('paper_init', 'paper'),
+    ('no_mirror', 'demo'),
+    *(('bias_0', name) for name in ('cifar10', 'clothing', 'demo')),
+]
+
+
+def load(name: str) -> ConfigDict:
+    return importlib.import_module(f'configs.{name}').get_config()
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
+    config = load(name)
+    config_lib.validate(config)
+    network = model.network_from_config(
+        config.model, config.data.crop_size, config.model.num_classes or 10
+    )
+    assert sum(s.parameters for s in model.layer_shapes(network)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize('base', SHIPPED)
+@pytest.mark.parametrize('name', ablations.ABLATIONS)
+def test_ablation_is_valid_and_changes_exactly_its_declared_keys(name, base):
+    config = load(base)
+    try:
+        declared = ablations.overrides(name, config)
+    except ValueError as error:
+        assert 'changes nothing' in str(error)
+        assert (name, base) in ALREADY_SO
+        return
+    changed = ablations.apply(name, config)
+    config_lib.validate(changed)
+    before, after = dict(config_lib.flat(config)), dict(config_lib.flat(changed))
+    differing = {key for key in before if before[key] != after[key]}
+    assert differing == set(declared)
+    assert before.keys() == after.keys()
+
+
+def test_every_key_is_read_by_a_run():
+    """Greps would lie; so each leaf name must occur as an access in the sources."""
+    sources = '\n'.join(
+        path.read_text()
+        for path in (Path(__file__).parents[1] / 'alexnet_jax').rglob('*.py')
+        if path.name != 'config.py'
+    )
+    for key, _ in config_lib.flat(load('paper')):
+        leaf = key.rsplit('.', 1)[-1]
+        read = (f'.{leaf}', f"['{leaf}']", f'{leaf}=', f'{leaf}:')
+        assert any(form in sources for form in read), key
+
+
+BAD = [
+    ({'train.batch_size': 0}, ['train.batch_size', '0', '≥ 1']),
+    ({'train.steps': 3}, ['train.epochs', 'train.steps', 'exactly one']),
+    ({'train.epochs': 0.0}, ['exactly one']),
+    ({'train.eval_every_epochs': 0.0}, ['eval_every_epochs', '> 0']),
+    ({'optimizer.learning_rate': -1.0}, ['learning_rate', '-1.0', '> 0']),
+    ({'optimizer.learning_rate': float('nan')}, ['learning_rate', 'nan']),
+    ({'optimizer.momentum': 1.0}, ['momentum', '1.0']),
+    ({'optimizer.schedule': 'linear'}, ['schedule', "'linear'", "'plateau'"]),
+    ({'optimizer.steps.epochs': (5.0, 3.0)}, ['steps.epochs', 'rising']),
+    ({'optimizer.plateau.factor': 10.0}, ['plateau.factor', '10.0']),
+    ({'model.activation': 'gelu'}, ['activation', "'gelu'", "'relu'"]),
+    ({'model.towers': 5}, ['conv1.features=96', 'towers=5']),
+    ({'model.width': 0.0}, ['model.width', '> 0']),
+    ({'model.num_classes': 1}, ['num_classes', '1']),
+    ({'model.lrn.size': 4}, ['lrn.size', '4', 'odd']),
+    ({'model.pool.stride': 4}, ['pool.stride', 'pool.size']),
+    ({'model.conv1.kernel': 300}, ['conv1', 'too small']),
+    ({'model.conv1.padding': (3, 3)}, ['conv1.padding']),
+    ({'model.conv2.reads': 'both'}, ['conv2.reads', "'both'", "'own'"]),
+    ({'model.fc6.dropout': 1.0}, ['fc6.dropout', '1.0']),
+    ({'model.conv1.steps': ('activation', 'norm')}, ['conv1']),
+    ({'model.conv1.steps': ('activation', 'pool')}, ['conv1.lrn', 'not read']),
+    ({'model.layers': ('conv1', 'conv9')}, ['conv9']),
+    ({'model.layers': ('conv1', 'conv1', 'fc8')}, ['each layer once']),
+    ({'model.compute_dtype': 'float16'}, ['compute_dtype', "'bfloat16'"]),
+    ({'data.crop_size': 300}, ['crop_size=300', 'stored_size=256']),
+    ({'data.encoding': 'png'}, ['encoding', "'jpeg'"]),
+    ({'data.jpeg_quality': 101}, ['jpeg_quality', '100']),
+    ({'data.train_split': ''}, ['train_split']),
+    ({'mesh.tower': 3}, ['mesh.tower=3', 'towers=2']),
+    ({'mesh.data': 3}, ['batch_size=128', 'mesh.data=3']),
+    ({'mesh.data': -1}, ['mesh.data', '-1']),
+]
+
+
+@pytest.mark.parametrize(('values', 'words'), BAD)
+def test_bad_value_is_one_line_that_names_it(values, words):
+    config = load('paper')
+    config.update_from_flattened_dict(values)
+    with pytest.raises(ValueError) as error:
+        config_lib.validate(config)
+    message = str(error.value)
+    assert '\n' not in message
+    assert all(word in message for word in words), message
+
+
+def test_keys_missing_and_keys_too_many_are_named():
+    config = load('paper')
+    with config.unlocked():
+        config.train.warmup = 3
+    with pytest.raises(ValueError, match='train.warmup is not a key'):
+        config_lib.validate(config)
+    config = load('paper')
+    with config.unlocked():
+        del config.train.epochs
+    with pytest.raises(ValueError, match=r'train.epochs is missing'):
+        config_lib.validate(config)
+
+
+def test_differences_name_what_matters_and_pass_what_does_not():
+    old, new = load('paper'), load('paper')
+    new.optimizer.learning_rate = 0.02
+    new.data.threads = 7
+    new.mesh.tower = 1
+    assert config_lib.blocking_differences(
+        config_lib.to_json(old), config_lib.to_json(new)
+    ) == ['optimizer.learning_rate: 0.01 → 0.02']
