@@ -73,5 +73,7 @@ def user_errors() -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    text = (
+        error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    )
     return ' '.join(text.split())

@@ -32,7 +32,10 @@ _RULES: dict[str, Rule] = {
     'seed': _NOT_NEGATIVE,
     'model.towers': _COUNT,
     'model.width': _POSITIVE,
-    'model.num_classes': ('0 (the data set’s count) or ≥ 2', lambda v: v == 0 or v >= 2),
+    'model.num_classes': (
+        '0 (the data set’s count) or ≥ 2',
+        lambda v: v == 0 or v >= 2,
+    ),
     'model.activation': _one_of(*layers.ACTIVATIONS),
     'model.compute_dtype': _one_of('float32', 'bfloat16'),
     'model.lrn.size': ('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
@@ -102,12 +105,14 @@ _LAYER_RULES: dict[str, Rule] = {
     'stride': _COUNT,
     'padding': (
         '((top, bottom), (left, right)), whole numbers ≥ 0',
-        lambda v: len(v) == 2
-        and all(
-            isinstance(pair, tuple)
-            and len(pair) == 2
-            and all(isinstance(n, int) and n >= 0 for n in pair)
-            for pair in v
+        lambda v: (
+            len(v) == 2
+            and all(
+                isinstance(pair, tuple)
+                and len(pair) == 2
+                and all(isinstance(n, int) and n >= 0 for n in pair)
+                for pair in v
+            )
         ),
     ),
     'lrn': _ANY,
@@ -165,7 +170,9 @@ def validate(config: ConfigDict) -> None:
         )
     for name in _layer_tables(config):
         _check_layer(name, config)
-        known |= {f'model.{name}.{key}': _LAYER_RULES[key] for key in config.model[name]}
+        known |= {
+            f'model.{name}.{key}': _LAYER_RULES[key] for key in config.model[name]
+        }
     known['model.layers'] = _ANY
     present = dict(flat(config))
     for key in known.keys() ^ present.keys():
@@ -191,9 +198,7 @@ def _check_layer(name: str, config: ConfigDict) -> None:
     expected = set(_LAYER_KEYS.get(table.kind, ()))
     if not expected:
         allowed = _LAYER_RULES['kind'][0]
-        raise ValueError(
-            f'config.model.{name}.kind={table.kind!r}: expected {allowed}'
-        )
+        raise ValueError(f'config.model.{name}.kind={table.kind!r}: expected {allowed}')
     expected |= {step for step in ('lrn', 'dropout') if step in table.steps}
     if name == config.model.layers[-1]:
         expected.discard('features')

@@ -1,4 +1,4 @@
-"""The operations of the network: convolution, pooling and normalisation, tower by tower.
+"""The operations of the network: convolution, pooling, normalisation, dropout.
 
 Every function takes NHWC activations whose channels are laid out tower after tower
 (`[tower 0 | tower 1]`), and `towers` says how many towers *this device* holds: two on

@@ -34,7 +34,9 @@ def main(argv: list[str]) -> None:
 
     from alexnet_jax import mesh, train
 
-    mesh.request_cpu_devices((config.mesh.data or 1) * (config.mesh.tower or 2))
+    mesh.request_cpu_devices(
+        (config.mesh.data or 1) * (config.mesh.tower or config.model.towers)
+    )
     with command_line.user_errors():
         train.train_and_evaluate(config, workdir, stop_at_step=_STOP_AT_STEP.value)
 

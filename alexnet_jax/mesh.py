@@ -4,6 +4,8 @@ With `tower=2` each device holds half of every kernel, the layout of the two GPU
 2012; along `data` the batch is split and everything else is repeated.
 """
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -20,8 +22,6 @@ def request_cpu_devices(count: int) -> None:
     A machine with only a CPU then runs the split layout by default. Accelerators are
     not affected, and a count that the user set in the environment stands.
     """
-    import os
-
     flags = os.environ.get('XLA_FLAGS', '')
     if (
         'JAX_NUM_CPU_DEVICES' in os.environ
@@ -98,13 +98,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
     """The rows of a global batch that this process's devices hold."""
-    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
-    starts = [index[0].start or 0 for index in indices.values()]
-    stops = [
-        batch_size if index[0].stop is None else index[0].stop
-        for index in indices.values()
-    ]
-    return slice(min(starts), max(stops))
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    ranges = [index[0].indices(batch_size) for index in held.values() if index]
+    return slice(
+        min(start for start, _, _ in ranges), max(stop for _, stop, _ in ranges)
+    )
 
 
 def put_batch(

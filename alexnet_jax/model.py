@@ -175,14 +175,21 @@ def layer_shapes(network: Network) -> tuple[LayerShape, ...]:
         x = linear
         if 'pool' in layer.steps:
             if len(x) == 1:
-                raise ValueError(f'model.{layer.name}: a dense layer has no maps to pool')
+                raise ValueError(
+                    f'model.{layer.name}: a dense layer has no maps to pool'
+                )
             rows, columns = (
-                layers.pooled_extent(extent, network.pool['size'], network.pool['stride'])
+                layers.pooled_extent(
+                    extent, network.pool['size'], network.pool['stride']
+                )
                 for extent in x[:2]
             )
             x = (rows, columns, x[2])
-        if min(*linear, *x) < 1 or (len(x) == 3 and 'pool' in layer.steps and
-                                    min(linear[:2]) < network.pool['size']):
+        if min(*linear, *x) < 1 or (
+            len(x) == 3
+            and 'pool' in layer.steps
+            and min(linear[:2]) < network.pool['size']
+        ):
             raise ValueError(
                 f'model.{layer.name}: its input is too small for its kernel or pool '
                 f'(images are {network.image_size} × {network.image_size})'

@@ -7,6 +7,7 @@ is. `optax.sgd` and `torch.optim.SGD` multiply by the rate after the momentum; t
 agree while the rate is constant and part at every cut.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,17 +25,18 @@ SCHEDULES = ('constant', 'plateau', 'steps', 'cosine', 'dexp')
 
 @struct.dataclass
 class Plateau:
-    """What the plateau rule remembers; part of the training state, so checkpointed."""
+    """What the plateau rule remembers; part of the training state, so checkpointed.
 
-    best: Array  # f32[], the lowest validation error so far
-    stale: Array  # i32[], evaluations since then
-    cuts: Array  # i32[], times the rate was cut
+    Device arrays in the step, NumPy scalars where the host takes in an evaluation.
+    """
+
+    best: Any  # f32[], the lowest validation error so far
+    stale: Any  # i32[], evaluations since then
+    cuts: Any  # i32[], times the rate was cut
 
 
 def initial_plateau() -> Plateau:
-    return Plateau(
-        best=np.float32(np.inf), stale=np.int32(0), cuts=np.int32(0)
-    )
+    return Plateau(best=np.float32(np.inf), stale=np.int32(0), cuts=np.int32(0))
 
 
 def update_plateau(
@@ -47,11 +49,13 @@ def update_plateau(
     evaluations in a row without an error below the best by more than `threshold`.
     """
     if error < plateau.best - threshold:
-        return plateau.replace(best=np.float32(error), stale=np.int32(0))
+        return dataclasses.replace(plateau, best=np.float32(error), stale=np.int32(0))
     stale = int(plateau.stale) + 1
     if stale >= patience and plateau.cuts < max_cuts:
-        return plateau.replace(stale=np.int32(0), cuts=np.int32(plateau.cuts + 1))
-    return plateau.replace(stale=np.int32(stale))
+        return dataclasses.replace(
+            plateau, stale=np.int32(0), cuts=np.int32(plateau.cuts + 1)
+        )
+    return dataclasses.replace(plateau, stale=np.int32(stale))
 
 
 LearningRate = Callable[[Array, Plateau], Array]
@@ -144,18 +148,16 @@ def _scale_by_rate(multiplier: float) -> optax.GradientTransformationExtraArgs:
     validation error besides, and one count in the training state is enough.
     """
 
-    def init(params: Params) -> optax.EmptyState:
+    def init(params: optax.Params) -> optax.EmptyState:
         return optax.EmptyState()
 
     def update(
-        updates: Params,
-        state: optax.EmptyState,
-        params: Params | None = None,
-        *,
-        learning_rate: Array,
-        **unused: Any,
-    ) -> tuple[Params, optax.EmptyState]:
-        scale = -multiplier * learning_rate
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        scale = -multiplier * extra['learning_rate']
         return jax.tree.map(lambda u: scale * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

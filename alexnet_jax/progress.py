@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class RunLength:
-    """Epochs turned into steps, once. A step is one batch; epochs may end inside one."""
+    """Epochs turned into steps, once; an epoch may end inside a step."""
 
     steps_per_epoch: float
     total_steps: int

@@ -5,6 +5,7 @@ position), never of a device, and the loss that is differentiated is already the
 over the global batch: so every mesh computes the same numbers.
 """
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from alexnet_jax.optimizer import LearningRate, Params, Plateau, initial_plateau
 Array = jax.Array
 Batch = Mapping[str, Array]
 
-# One view of an evaluated image: the crop's row, its column, and whether it is mirrored.
+# One view of an evaluated image: the crop's row and column, and whether mirrored.
 View = tuple[int, int, bool]
 
 
@@ -66,7 +67,9 @@ def abstract_train_state(
 def _new_state(
     network: Network, tx: optax.GradientTransformationExtraArgs, key: Array
 ) -> TrainState:
-    params = nnx.to_pure_dict(nnx.state(AlexNet(network, rngs=nnx.Rngs(key)), nnx.Param))
+    params = nnx.to_pure_dict(
+        nnx.state(AlexNet(network, rngs=nnx.Rngs(key)), nnx.Param)
+    )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -166,7 +169,12 @@ def make_train_step(
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
-        in_specs=(specs, P(DATA), P(), {name: _mask_spec(shape) for name, shape in shapes.items()}),
+        in_specs=(
+            specs,
+            P(DATA),
+            P(),
+            {name: _mask_spec(shape) for name, shape in shapes.items()},
+        ),
         out_specs=(specs, P()),
     )
     def gradients(
@@ -214,9 +222,10 @@ def make_train_step(
         updates, opt_state = tx.update(
             grads, state.opt_state, state.params, learning_rate=rate
         )
-        new_state = state.replace(
+        new_state = dataclasses.replace(
+            state,
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=jax.tree.map(jnp.add, state.params, updates),
             opt_state=opt_state,
         )
         return new_state, {

@@ -1,6 +1,7 @@
 """The training loop: `train_and_evaluate`, to be read from top to bottom."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from alexnet_jax import checkpoint, figures, metrics, optimizer, progress, writers
@@ -71,7 +72,7 @@ def train_and_evaluate(
     mean = put_mean(dataset, network, mesh)
 
     # Where it starts: at the latest checkpoint that verifies, else at step 0.
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_directory(workdir)
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
     restored = checkpoints.restore_latest(
         step_lib.abstract_train_state(network, tx, mesh)
@@ -133,10 +134,13 @@ def train_and_evaluate(
             if evaluating:
                 with clock.paused():
                     latest |= evaluate(state, config.data.validation_split, 'val')
-                    state = state.replace(plateau=next_plateau(state, latest, config))
+                    plateau = next_plateau(state, latest, config)
+                    state = dataclasses.replace(state, plateau=plateau)
                     if now == length.total_steps and config.data.test_split:
                         latest |= evaluate(state, config.data.test_split, 'test')
-                    writer.scalars(now, select(latest, 'val/') | select(latest, 'test/'))
+                    writer.scalars(
+                        now, select(latest, 'val/') | select(latest, 'test/')
+                    )
                     if shows_parameters(now, length, config):
                         show_parameters(state, network, now, writer)
                     checkpoints.save_best(
@@ -181,6 +185,15 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
                 f'workdir, or set back: {"; ".join(differences)}'
             )
     return workdir
+
+
+def make_directory(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f'--workdir={workdir} cannot be made: {error.strerror}'
+        ) from None
 
 
 def count_classes(config: ConfigDict, dataset: prepare.PreparedDataset) -> int:
@@ -240,7 +253,9 @@ def make_evaluation(
         expected = pipeline.num_examples(dataset, split)
         seen = round(sum(float(batch_sums[-1]) for batch_sums in sums))
         if seen != expected:
-            raise RuntimeError(f'evaluated {seen} of the {expected} examples of {split}')
+            raise RuntimeError(
+                f'evaluated {seen} of the {expected} examples of {split}'
+            )
         scalars = metrics.mean(sums, prefix)
         print(progress.evaluation_line(prefix, scalars), flush=True)
         return scalars
@@ -278,7 +293,7 @@ def summarize(
 
 
 def stop_unless_finite(scalars: Scalars, now: int, workdir: Path) -> None:
-    """Ends the run at a loss that is NaN or infinite, before anything is saved of it."""
+    """Ends the run at a NaN or infinite loss, before anything is saved of it."""
     bad_step = int(scalars.pop('train/first_bad_step'))
     if bad_step:
         raise SystemExit(
@@ -312,9 +327,7 @@ def next_plateau(
     )
 
 
-def shows_parameters(
-    now: int, length: progress.RunLength, config: ConfigDict
-) -> bool:
+def shows_parameters(now: int, length: progress.RunLength, config: ConfigDict) -> bool:
     every = config.train.histogram_every_evals
     return every > 0 and (
         now == length.total_steps or length.evaluations(now) % every == 0
@@ -341,18 +354,16 @@ def show_parameters(
     writer.images(now, {'conv1_kernels': kernels[None]})
 
 
-def conv1_kernels(
-    state: step_lib.TrainState, network: model_lib.Network
-) -> np.ndarray:
+def conv1_kernels(state: step_lib.TrainState, network: model_lib.Network) -> np.ndarray:
     return fetch(state.params[network.layers[0].name]['kernel'])
 
 
 def fetch(array: jax.Array) -> np.ndarray:
     """The whole of an array on the host, also where processes share it."""
-    if not array.is_fully_addressable:
-        array = jax.jit(
-            lambda x: x, out_shardings=mesh_lib.replicated(array.sharding.mesh)
-        )(array)
+    sharding = array.sharding
+    if isinstance(sharding, NamedSharding) and not array.is_fully_addressable:
+        whole = NamedSharding(sharding.mesh, mesh_lib.P())
+        array = jax.jit(lambda x: x, out_shardings=whole)(array)
     return np.asarray(array)
 
 
@@ -384,7 +395,7 @@ def print_overview(
     workdir: Path,
     length: progress.RunLength,
 ) -> None:
-    """Prints the parameters with each device's part, the mesh, the length, the place."""
+    """Prints the parameters with each device's part, the mesh and the length."""
     rows = [('parameter', 'shape', 'per device', 'size')]
     for layer in network.layers:
         for name, value in state.params[layer.name].items():

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.data.test_split = 'test'
 
     config.optimizer.schedule = 'cosine'
-    config.train.epochs = 30.0
+    config.train.epochs = 20.0
     config.train.log_every_steps = 20
     config.train.checkpoint_every_steps = 200
     config.train.histogram_every_evals = 5

@@ -29,7 +29,9 @@ def get_config() -> ConfigDict:
     config.data.test_split = 'test'
     config.data.crop_size = 28
     config.data.mirror = False
-    config.train.epochs = 12.0
+    config.data.colour_std = 0.1
+    config.train.epochs = 8.0
+    config.train.batch_size = 128
     config.train.log_every_steps = 50
     config.train.checkpoint_every_steps = 250
     config.train.histogram_every_evals = 3

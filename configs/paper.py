@@ -57,7 +57,13 @@ def get_config() -> ConfigDict:
     config.model.fc6 = dense(features=4096, init_bias=1.0, dropout=0.5)  # §4.2
     config.model.fc7 = dense(features=4096, init_bias=1.0, dropout=0.5)
     config.model.fc8 = ConfigDict(
-        {'kind': 'dense', 'reads': 'all', 'init_std': 0.01, 'init_bias': 0.0, 'steps': ()}
+        {
+            'kind': 'dense',
+            'reads': 'all',
+            'init_std': 0.01,
+            'init_bias': 0.0,
+            'steps': (),
+        }
     )
 
     config.data = ConfigDict()
@@ -103,7 +109,9 @@ def get_config() -> ConfigDict:
     config.optimizer.steps = ConfigDict(
         {'epochs': (23.0, 51.0, 78.0), 'factor': 0.1}  # the released run's (#145-2010)
     )
-    config.optimizer.dexp = ConfigDict({'quarters': 4, 'factor': 250.0})  # cuda-convnet2
+    config.optimizer.dexp = ConfigDict(
+        {'quarters': 4, 'factor': 250.0}
+    )  # cuda-convnet2
 
     config.train = ConfigDict()
     config.train.batch_size = 128  # §5, over all devices

@@ -31,7 +31,10 @@ from alexnet_jax import config as config_lib
 from configs import ablations
 
 _BASE = config_flags.DEFINE_config_file(
-    'base', None, 'Base config; --base.key=value holds for every cell.', lock_config=True
+    'base',
+    None,
+    'Base config; --base.key=value holds for every cell.',
+    lock_config=True,
 )
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds 0 … N−1.', lower_bound=1)
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/sweep', 'Holds a folder per cell.')

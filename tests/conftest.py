@@ -2,10 +2,16 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+# Tests and the processes they start compile the same steps; each is compiled once.
+_CACHE = tempfile.TemporaryDirectory(prefix='jax_cache')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _CACHE.name)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
 import jax
 import pytest

@@ -28,6 +28,7 @@ ALREADY_SO = [
     ('paper_init', 'paper'),
     ('no_mirror', 'demo'),
     *(('bias_0', name) for name in ('cifar10', 'clothing', 'demo')),
+    ('no_colour', 'cifar10'),
 ]
 
 
@@ -49,12 +50,11 @@ def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
 @pytest.mark.parametrize('name', ablations.ABLATIONS)
 def test_ablation_is_valid_and_changes_exactly_its_declared_keys(name, base):
     config = load(base)
-    try:
-        declared = ablations.overrides(name, config)
-    except ValueError as error:
-        assert 'changes nothing' in str(error)
-        assert (name, base) in ALREADY_SO
+    if (name, base) in ALREADY_SO:
+        with pytest.raises(ValueError, match='changes nothing'):
+            ablations.overrides(name, config)
         return
+    declared = ablations.overrides(name, config)
     changed = ablations.apply(name, config)
     config_lib.validate(changed)
     before, after = dict(config_lib.flat(config)), dict(config_lib.flat(changed))
@@ -116,7 +116,7 @@ BAD = [
 def test_bad_value_is_one_line_that_names_it(values, words):
     config = load('paper')
     config.update_from_flattened_dict(values)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r'^config') as error:
         config_lib.validate(config)
     message = str(error.value)
     assert '\n' not in message
@@ -127,7 +127,7 @@ def test_keys_missing_and_keys_too_many_are_named():
     config = load('paper')
     with config.unlocked():
         config.train.warmup = 3
-    with pytest.raises(ValueError, match='train.warmup is not a key'):
+    with pytest.raises(ValueError, match=r'train\.warmup is not a key'):
         config_lib.validate(config)
     config = load('paper')
     with config.unlocked():

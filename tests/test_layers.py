@@ -21,7 +21,9 @@ def numpy_conv(x, kernel, stride, padding):
     out = np.zeros((x.shape[0], rows, columns, kernel.shape[-1]))
     for i in range(rows):
         for j in range(columns):
-            window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
+            window = x[
+                :, i * stride : i * stride + size, j * stride : j * stride + size
+            ]
             out[:, i, j] = np.tensordot(window, kernel.astype(np.float64), 3)
     return out
 
@@ -126,7 +128,9 @@ def test_max_pool_takes_every_windows_largest_value(extent, size, stride, pooled
             np.testing.assert_array_equal(got[:, i, j], window.max((1, 2)))
 
 
-@pytest.mark.parametrize(('extent', 'size', 'stride'), [(13, 3, 2), (12, 3, 2), (8, 2, 2)])
+@pytest.mark.parametrize(
+    ('extent', 'size', 'stride'), [(13, 3, 2), (12, 3, 2), (8, 2, 2)]
+)
 def test_max_pool_gradient_goes_to_the_first_maximum(extent, size, stride):
     x = jnp.asarray(rng().integers(0, 4, (2, extent, extent, 3)), jnp.float32)
 

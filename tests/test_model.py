@@ -74,9 +74,7 @@ def test_towers_do_not_meet_before_conv3():
     after = net.activations(images)
     for name in ('conv1', 'conv2'):
         half = before[name].shape[-1] // 2
-        np.testing.assert_array_equal(
-            before[name][..., :half], after[name][..., :half]
-        )
+        np.testing.assert_array_equal(before[name][..., :half], after[name][..., :half])
         assert not np.array_equal(before[name][..., half:], after[name][..., half:])
     assert not np.array_equal(
         before['conv3'][..., : before['conv3'].shape[-1] // 2],
@@ -92,7 +90,9 @@ def test_bfloat16_computes_near_float32_and_returns_float32_logits():
     assert half.fc6.kernel[...].dtype == jnp.float32
     logits = half(images)
     assert logits.dtype == jnp.float32
-    np.testing.assert_allclose(logits, full(images), atol=0.02 * np.abs(full(images)).max())
+    np.testing.assert_allclose(
+        logits, full(images), atol=0.02 * np.abs(full(images)).max()
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_a_table_that_makes_no_network_is_named(values, words):
         values |= {'layers': ('conv1', 'conv2')}
         words = ['conv2', 'dense']
         values.pop('fc8.kind')
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r'^model') as error:
         network(**values)
     assert all(word in str(error.value) for word in words)

@@ -1,5 +1,7 @@
 """The update and the schedules against loops written by hand."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -80,5 +82,5 @@ def test_plateau_schedule_follows_the_cuts():
     rate = optimizer.create_learning_rate_schedule(
         settings(), steps_per_epoch=10, total_steps=100
     )
-    cut = optimizer.initial_plateau().replace(cuts=np.int32(2))
+    cut = dataclasses.replace(optimizer.initial_plateau(), cuts=np.int32(2))
     assert float(rate(jnp.int32(0), cut)) == pytest.approx(1e-4)

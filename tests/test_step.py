@@ -130,7 +130,8 @@ def test_dropout_masks_differ_between_steps_and_layers(runs):
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
     key = jax.random.key(0)
     masks = [
-        step.draw_masks(network, jax.random.fold_in(key, i), BATCH, mesh) for i in (0, 1)
+        step.draw_masks(network, jax.random.fold_in(key, i), BATCH, mesh)
+        for i in (0, 1)
     ]
     assert not np.array_equal(masks[0]['fc6'], masks[1]['fc6'])
     assert not np.array_equal(masks[0]['fc6'], masks[0]['fc7'])
@@ -142,3 +143,28 @@ def test_flax_state_round_trips_through_the_plain_tree(runs):
     module = step.merge(network, results[1, 1]['params'])
     tree = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     jax.tree.map(np.testing.assert_array_equal, tree, results[1, 1]['params'])
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'words'),
+    [
+        (
+            {'data': 8, 'tower': 1},
+            ['mesh.data=8', '4 \\(cpu\\)', 'JAX_NUM_CPU_DEVICES'],
+        ),
+        ({'data': 1, 'tower': 3}, ['mesh.tower=3', 'towers=2']),
+        ({'data': 3, 'tower': 1}, ['batch_size=8', 'mesh.data=3']),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_named(sizes, words):
+    with pytest.raises(ValueError, match='.*'.join(words)):
+        mesh_lib.make_mesh(**sizes, towers=2, batch_size=BATCH)
+
+
+def test_mesh_is_chosen_from_the_devices():
+    chosen = mesh_lib.make_mesh(data=0, tower=0, towers=2, batch_size=BATCH)
+    assert dict(chosen.shape) == {'data': 2, 'tower': 2}  # of the tests' four devices
+    odd = mesh_lib.make_mesh(data=0, tower=0, towers=2, batch_size=7)
+    assert dict(odd.shape) == {'data': 1, 'tower': 2}
+    one_tower = mesh_lib.make_mesh(data=0, tower=0, towers=1, batch_size=BATCH)
+    assert dict(one_tower.shape) == {'data': 4, 'tower': 1}

@@ -1,1 +1,1 @@
-"""Data: any source to square records, records to batches; tfds, grain and tf live here."""
+"""Any source to square records, records to batches; the home of tfds, grain and tf."""

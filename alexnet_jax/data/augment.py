@@ -34,7 +34,7 @@ def colour_shifts(
     component_std: np.ndarray,
     scale: float,
 ) -> np.ndarray:
-    """Shifts float32[n,3] of R, G and B: Σᵢ pᵢ σᵢ N(0, scale) over the components (§4.1).
+    """Shifts float32[n,3] of R, G and B: the sum over i of pᵢ σᵢ N(0, scale) (§4.1).
 
     Args:
       rng: generator of the step.

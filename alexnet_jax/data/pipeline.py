@@ -6,7 +6,6 @@ several processes can take its rows of the same global batch.
 """
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import augment
 from alexnet_jax.data.prepare import PreparedDataset
@@ -106,8 +106,8 @@ def eval_batches(
         shape = (len(indices), dataset.stored_size, dataset.stored_size, 3)
         image = np.zeros(shape, np.uint8)
         label = np.zeros(len(indices), np.int32)
-        for i, (image[i], label[i]) in enumerate(read(indices[mask])):
-            pass
+        for i, (pixels, label[i]) in enumerate(read(indices[mask])):
+            image[i] = pixels
         return {'image': image, 'label': label, 'mask': mask.astype(np.float32)}
 
     batches = grain.MapDataset.range(-(-size // batch_size)).map(load)
@@ -115,7 +115,7 @@ def eval_batches(
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:
-    """Examples of a split of the prepared set, slices such as 'train[:90%]' included."""
+    """Examples of a split of the prepared set; it may have a slice: 'train[:90%]'."""
     splits = _builder(dataset.directory).info.splits
     try:
         size = splits[split].num_examples
@@ -151,43 +151,14 @@ def _reader(
     return read
 
 
-def _parse(record: bytes) -> tuple[memoryview, int]:
+def _parse(record: bytes) -> tuple[bytes, int]:
     """The image bytes and the label of a serialised tf.train.Example.
 
-    Two fields need no protobuf library: this walk takes a tenth of the time that
-    TFDS's parser does, which would be most of the work for raw records.
+    TFDS's own decoding does the same in 25-33 µs instead of 6-15 µs.
     """
-    view = memoryview(record)
-    (features,) = _fields(view)
-    values = {}
-    for entry in _fields(features):
-        key, feature = _fields(entry)
-        (values[bytes(key)],) = _fields(feature)
-    (image,) = _fields(values[b'image'])
-    (packed,) = _fields(values[b'label'])
-    return image, _varint(packed, 0)[0]
-
-
-def _fields(message: memoryview) -> list[memoryview]:
-    """The length-delimited fields of a protobuf message, which here are all it has."""
-    fields, at = [], 0
-    while at < len(message):
-        size, start = _varint(message, at + 1)  # the tag of field numbers < 16: 1 byte
-        at = start + size
-        fields.append(message[start:at])
-    return fields
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A variable-length integer and the position after it."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
+    example = tf_example_pb2.Example.FromString(record)  # pyrefly: ignore[missing-attribute]
+    feature = example.features.feature
+    return feature['image'].bytes_list.value[0], feature['label'].int64_list.value[0]
 
 
 @functools.cache

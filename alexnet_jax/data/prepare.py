@@ -27,22 +27,24 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import app, flags
 from array_record.python import array_record_module
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 from tensorflow_datasets.core import dataset_info
 from tqdm import tqdm
 
+from alexnet_jax import command_line
 from alexnet_jax.data import sources
 
 ENCODINGS = ('raw', 'jpeg')
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
-# 1 in 16 of 256×256 ImageNet photographs at quality 95 would be 12 kB; they are ~50 kB.
+# 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
 JPEG_FRACTION = 0.25
 
 
@@ -55,7 +57,9 @@ class PreparedDataset:
     stored_size: int
     encoding: str  # 'raw' or 'jpeg'
     mean_image: np.ndarray  # float32[S,S,3]
-    colour_std: np.ndarray  # float32[3], of the pixels along each component, largest first
+    colour_std: (
+        np.ndarray
+    )  # float32[3], of the pixels along each component, largest first
     colour_components: np.ndarray  # float32[3,3], unit vectors as columns
     split_sizes: dict[str, int]
 
@@ -108,7 +112,7 @@ def prepare(
     *,
     workers: int = 1,
 ) -> Path:
-    """Write the records that config.data names and are not there yet; their directory."""
+    """Write what is missing of the records that config.data names; their directory."""
     _check(data)
     directory = _directory(data, source)
     try:
@@ -182,7 +186,10 @@ def _write_shard(
     pixel_sum = np.zeros(shape, np.uint64)
     product_sum = np.zeros((3, 3), np.int64)
     temporary = shard.path.with_name(f'.{shard.path.name}.{os.getpid()}')
-    writer = array_record_module.ArrayRecordWriter(str(temporary), 'group_size:1')
+    # Decompressing would be most of the reader's work, and JPEG gains nothing.
+    writer = array_record_module.ArrayRecordWriter(
+        str(temporary), 'group_size:1,uncompressed'
+    )
     undecodable = []
     try:
         examples = shard.source.read(shard.split, shard.start, shard.stop)
@@ -190,7 +197,12 @@ def _write_shard(
             advance()
             try:
                 record, pixels = _encode(encoded, shard)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+            except (
+                OSError,
+                ValueError,
+                SyntaxError,
+                Image.DecompressionBombError,
+            ) as e:
                 undecodable.append(f'{key} ({str(e)[:60] or type(e).__name__})')
                 continue
             writer.write(features.serialize_example({'image': record, 'label': label}))
@@ -271,14 +283,20 @@ def _prepare_split(
             f'{len(undecodable)} images of {source.name} cannot be decoded; replace or '
             f'remove them: {", ".join(sorted(undecodable)[:3])}{more}'
         )
-    parts = [dict(np.load(shard.sums)) for shard in shards]
-    _write_metadata(data, source, split, directory, parts)
+    counts, num_bytes, pixel_sum, product_sum = [], 0, 0, 0
+    for shard in shards:
+        with np.load(shard.sums) as sums:
+            counts.append(int(sums['count']))
+            num_bytes += int(sums['num_bytes'])
+            pixel_sum = pixel_sum + sums['pixel_sum']
+            product_sum = product_sum + sums['product_sum']
+    _write_metadata(data, source, directory, {split: (counts, num_bytes)})
     _save_npz(
         _statistics(directory, split),
-        shard_counts=np.array([part['count'] for part in parts]),
-        num_bytes=sum(part['num_bytes'] for part in parts),
-        pixel_sum=sum(part['pixel_sum'] for part in parts),
-        product_sum=sum(part['product_sum'] for part in parts),
+        shard_counts=np.array(counts),
+        num_bytes=num_bytes,
+        pixel_sum=pixel_sum,
+        product_sum=product_sum,
     )
     for shard in shards:
         shard.sums.unlink()
@@ -324,23 +342,19 @@ def _template(
 def _write_metadata(
     data: ConfigDict,
     source: sources.FolderSource | sources.TfdsSource,
-    split: str,
     directory: Path,
-    parts: list[dict[str, np.ndarray]],
+    splits: dict[str, tuple[list[int], int]],
 ) -> None:
-    """TFDS's metadata of the splits done before and of `split`."""
-    lengths = {split: [int(part['count']) for part in parts]}
-    num_bytes = {split: int(sum(part['num_bytes'] for part in parts))}
-    for other in source.split_sizes:
-        if (path := _statistics(directory, other)).exists():
+    """TFDS's metadata of the splits done before and of `splits`: (counts, bytes)."""
+    splits = dict(splits)
+    for split in source.split_sizes:
+        if (path := _statistics(directory, split)).exists():
             with np.load(path) as done:
-                lengths[other] = done['shard_counts'].tolist()
-                num_bytes[other] = int(done['num_bytes'])
+                splits[split] = done['shard_counts'].tolist(), int(done['num_bytes'])
     # tfds.folder_dataset.write_metadata does the same, but not in a temporary folder.
-    template = _template(source, split, directory)
     info = tfds.core.DatasetInfo(
         builder=dataset_info.DatasetIdentity(
-            name=template.dataset_name,
+            name=_template(source, 'train', directory).dataset_name,
             version=tfds.core.Version(directory.name),
             data_dir=str(directory),
             module_name='',
@@ -352,24 +366,28 @@ def _write_metadata(
     info.set_splits(
         tfds.core.splits.SplitDict(
             tfds.core.SplitInfo(
-                name=name,
-                shard_lengths=lengths[name],
-                num_bytes=num_bytes[name],
-                filename_template=_template(source, name, directory),
+                name=split,
+                shard_lengths=counts,
+                num_bytes=num_bytes,
+                filename_template=_template(source, split, directory),
             )
-            for name in sorted(lengths)
+            for split, (counts, num_bytes) in sorted(splits.items())
         )
     )
     temporary = directory / '.metadata'
     temporary.mkdir(exist_ok=True)
     info.write_to_directory(temporary)
-    for file in sorted(temporary.iterdir(), key=lambda f: f.name == 'dataset_info.json'):
+    for file in sorted(
+        temporary.iterdir(), key=lambda f: f.name == 'dataset_info.json'
+    ):
         os.replace(file, directory / file.name)
     shutil.rmtree(temporary)
 
 
 def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
-    count, pixel_sum, product_sum = 0, 0, 0
+    count = 0
+    pixel_sum = np.zeros((data.stored_size, data.stored_size, 3), np.int64)
+    product_sum = np.zeros((3, 3))
     for split in sources.base_splits(data.train_split):
         with np.load(_statistics(directory, split)) as sums:
             count += int(sums['shard_counts'].sum())
@@ -393,7 +411,9 @@ def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
         mean_image=mean_image.astype(np.float32),
         colour_std=np.sqrt(np.maximum(variances, 0)).astype(np.float32),
         colour_components=components.astype(np.float32),
-        split_sizes={s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']},
+        split_sizes={
+            s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']
+        },
     )
 
 
@@ -406,7 +426,7 @@ def _statistics(directory: Path, split: str) -> Path:
     return directory / f'statistics-{split}.npz'
 
 
-def _save_npz(path: Path, **arrays: object) -> None:
+def _save_npz(path: Path, **arrays: Any) -> None:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.npz')
     np.savez_compressed(temporary, **arrays)
     os.replace(temporary, path)
@@ -426,7 +446,11 @@ def _directory(
 
 
 def _name(data: ConfigDict, digest: str) -> str:
-    name = Path(data.data_dir).name if data.source == 'folder' else data.source
+    name = (
+        Path(data.data_dir).expanduser().resolve().name
+        if data.source == 'folder'
+        else data.source
+    )
     encoding = f'jpeg{data.jpeg_quality}' if data.encoding == 'jpeg' else 'raw'
     name = re.sub(r'[^\w.]', '_', name)
     return f'{name}-{data.stored_size}-{encoding}-{digest}'
@@ -461,25 +485,29 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f'waiting for another process to prepare {path.parent}', file=sys.stderr)
+            print(
+                f'waiting for another process to prepare {path.parent}', file=sys.stderr
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def main(argv: Sequence[str]) -> None:
     """Prepare what the flags describe and print what there is."""
-    if len(argv) > 1:
-        raise SystemExit(f'unexpected arguments {" ".join(argv[1:])}; every option is --…')
+    command_line.reject_positionals(argv)
     if _WORKERS.value < 1:
-        raise SystemExit(f'--workers={_WORKERS.value}; at least 1')
-    data = _CONFIG.value.data
-    try:
+        raise SystemExit(
+            f'error: --workers={_WORKERS.value} is not allowed; at least 1'
+        )
+    if _CONFIG.value is None:
+        raise SystemExit(
+            'error: --config=FILE is needed, e.g. --config=configs/paper.py'
+        )
+    data = _CONFIG.value.data  # the network need not fit it
+    with command_line.user_errors():
         _check(data)
-        source = sources.open_source(data)
-        prepare(data, source, workers=_WORKERS.value)
+        prepare(data, sources.open_source(data), workers=_WORKERS.value)
         dataset = open_prepared(data, prepare_missing=False)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {" ".join(str(error).split())}') from None
     for split, count in sorted(dataset.split_sizes.items()):
         print(f'{split}: {count:,} images')
     print(f'classes: {dataset.num_classes}')
@@ -489,11 +517,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
+    _CONFIG = command_line.define_config()
     _WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that decode and resize.')
-    flags.mark_flag_as_required('config')
-    # Before absl reads the flags: an unknown key or file should be one line, too.
-    try:
-        app.run(main)
-    except (AttributeError, KeyError, FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'error: {str(error).strip().splitlines()[-1]}') from None
+    app.run(main, flags_parser=command_line.parse_flags)

@@ -61,11 +61,12 @@ def open_source(
 def base_splits(split: str) -> tuple[str, ...]:
     """Splits that an instruction reads: 'train[:90%]+test' reads ('train', 'test')."""
     names = [re.fullmatch(r'\s*(\w+)\s*(\[.*\])?\s*', s) for s in split.split('+')]
-    if not all(names):
+    found = [name[1] for name in names if name]
+    if len(found) < len(names):
         raise ValueError(
             f"cannot read the split {split!r}; it looks like 'train' or 'train[:90%]'"
         )
-    return tuple(dict.fromkeys(name[1] for name in names))
+    return tuple(dict.fromkeys(found))
 
 
 def named_splits(data: ConfigDict) -> tuple[str, ...]:
@@ -84,7 +85,9 @@ def prepare_command(data: ConfigDict) -> str:
     keys = ['source', 'train_split', 'validation_split', 'stored_size', 'encoding']
     keys += ['jpeg_quality'] if data.encoding == 'jpeg' else []
     # '' and False are the defaults of configs/paper.py.
-    keys += [k for k in ('data_dir', 'prepared_dir', 'test_split', 'download') if data[k]]
+    keys += [
+        k for k in ('data_dir', 'prepared_dir', 'test_split', 'download') if data[k]
+    ]
     flags = (shlex.quote(f'--config.data.{key}={data[key]}') for key in keys)
     return ' '.join(
         ['python -m alexnet_jax.data.prepare --config=configs/paper.py', *flags]
@@ -139,9 +142,7 @@ class TfdsSource:
         if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
             examples = builder.as_data_source(range_, decoders=decoders)
         else:
-            import tensorflow as tf  # 3 seconds; only tfrecord files need it
-
-            tf.config.set_visible_devices([], 'GPU')
+            _start_tensorflow()
             # Cycling through several files would change the order within the range.
             order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
             examples = builder.as_dataset(
@@ -159,8 +160,8 @@ def _open_folder(data: ConfigDict) -> FolderSource:
     layout = f'{directory}/<split>/<class>/*.jpg|jpeg|png'
     if not data.data_dir or not directory.is_dir():
         raise SourceNotFoundError(
-            f'no folder of images at {data.data_dir!r} (config.data.data_dir); '
-            "config.data.source='folder' reads <data_dir>/<split>/<class>/*.jpg|jpeg|png"
+            f'no folder of images at {data.data_dir!r} (config.data.data_dir); make '
+            '<data_dir>/<split>/<class>/*.jpg|jpeg|png there'
         )
     splits = {split.name: _folders(split) for split in _folders(directory)}
     splits = {split: classes for split, classes in splits.items() if classes}
@@ -230,15 +231,24 @@ def _builder(name: str, data_dir: str | None, **kwargs) -> tfds.core.DatasetBuil
         known = re.findall(r'^\s*- (\S+)$', str(error), re.MULTILINE)
         known += [RENDERED, 'folder']
         near = difflib.get_close_matches(name, known, n=3)
-        hint = f'did you mean {" or ".join(near)}?' if near else 'see tfds.list_builders()'
+        hint = (
+            f'did you mean {" or ".join(near)}?' if near else 'see tfds.list_builders()'
+        )
         raise ValueError(
             f'config.data.source={name!r} is no TFDS data set and none is in '
-            f"{data_dir or tfds_directory()}; {hint} ('folder' reads images from data_dir)"
+            f"{data_dir or tfds_directory()}; {hint} ('folder' reads your own images)"
         ) from error
     except Exception as error:  # TFDS raises many kinds for a bad version or config
         raise ValueError(
             f'TFDS cannot open {name!r}: {str(error).strip().splitlines()[0]}'
         ) from error
+
+
+def _start_tensorflow() -> None:
+    """Import TensorFlow (3 seconds; only here) and keep it off the accelerators."""
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], 'GPU')
 
 
 def _prepare_with_tfds(
@@ -273,6 +283,7 @@ def _prepare_with_tfds(
             f'config.data.auto_prepare_gb; prepare it with: {prepare_command(data)}'
         )
     logging.info('TFDS prepares %s in %s', name, root)
+    _start_tensorflow()
     if name == RENDERED:  # seconds, not worth TFDS's nested bars
         print('rendering the demo images', flush=True)
         tfds.disable_progress_bar()
@@ -285,7 +296,9 @@ def _prepare_with_tfds(
         )
     except Exception as error:  # network, disk, checksum, a missing manual file …
         reason = ' '.join(str(error).split())[:300]
-        raise ValueError(f'TFDS could not prepare {name} in {root}: {reason}') from error
+        raise ValueError(
+            f'TFDS could not prepare {name} in {root}: {reason}'
+        ) from error
     return builder
 
 

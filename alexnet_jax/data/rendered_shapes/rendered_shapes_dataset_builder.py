@@ -6,6 +6,7 @@ and rotation vary from image to image and say nothing about the class.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,7 +24,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the ten rendered shapes."""
 
     VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'Ten shapes, 8,000 + 1,000 + 1,000 images.'}
+    RELEASE_NOTES: ClassVar = {'1.0.0': 'Ten shapes, 8,000 + 1,000 + 1,000 images.'}
     pkg_dir_path = None  # nothing beside the code; TFDS would look for metadata files
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -60,7 +61,7 @@ def render_split(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def render(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One image uint8[32,32,3] per label; everything but the shape is drawn by `rng`."""
+    """One image uint8[32,32,3] per label; all but the shape is drawn by `rng`."""
     n = len(labels)
     background_colour, foreground_colour = _contrasting_colours(rng, n)
     image = _textured(rng, background_colour)
@@ -71,7 +72,9 @@ def render(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     place[np.arange(n), rng.integers(0, 2, n)] = rng.choice([0, SIZE], n)
     image = _blend(
         image,
-        _shape(rng.permutation(labels), place, rng.uniform(3, 5, n), _angle(rng, n, np.pi)),
+        _shape(
+            rng.permutation(labels), place, rng.uniform(3, 5, n), _angle(rng, n, np.pi)
+        ),
         rng.uniform(0, 255, (n, 3)),
     )
     radius = rng.uniform(9, 13, n)

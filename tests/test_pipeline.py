@@ -1,0 +1,238 @@
+"""Batch k is a function of (seed, k), every example is seen once per epoch."""
+
+import itertools
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from alexnet_jax.data import augment, pipeline, prepare
+from configs import paper
+
+SIZE, CROP, TRAIN, VALIDATION = 8, 6, 20, 7
+
+
+@pytest.fixture(scope='module', params=['raw', 'jpeg'])
+def prepared(request, tmp_path_factory) -> tuple[prepare.PreparedDataset, ConfigDict]:
+    """A set whose image i is of one colour, (10 i, 255 - 10 i, split)."""
+    root = tmp_path_factory.mktemp('set')
+    for split, count in (('train', TRAIN), ('validation', VALIDATION)):
+        for i in range(count):
+            directory = root / 'photos' / split / f'class{i % 3}'
+            directory.mkdir(parents=True, exist_ok=True)
+            colour = (10 * i, 255 - 10 * i, 0)
+            image = Image.new('RGB', (SIZE, SIZE), colour)
+            image.save(directory / f'{i:03}.png')
+    data = paper.get_config().data
+    data.update(
+        source='folder',
+        data_dir=str(root / 'photos'),
+        prepared_dir=str(root / 'prepared'),
+        stored_size=SIZE,
+        crop_size=CROP,
+        encoding=request.param,
+    )
+    return prepare.open_prepared(data), data
+
+
+def batches(
+    prepared, count: int, *, first_step: int = 0, seed: int = 0, **kwargs
+) -> list:
+    dataset, data = prepared
+    kwargs = {'batch_size': 8} | kwargs
+    stream = pipeline.train_batches(
+        dataset, data, seed=seed, first_step=first_step, **kwargs
+    )
+    return list(itertools.islice(stream, count))
+
+
+def identities(batch: dict[str, np.ndarray]) -> list[int]:
+    """Which image each row is, by its colour."""
+    return np.rint(batch['image'][:, 0, 0, 0] / 10).astype(int).tolist()
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        np.testing.assert_array_equal(second[key], value)
+
+
+def test_shapes_and_types(prepared):
+    (batch,) = batches(prepared, 1)
+    assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+        'image': ((8, CROP, CROP, 3), 'uint8'),
+        'label': ((8,), 'int32'),
+        'colour_shift': ((8, 3), 'float32'),
+    }
+
+
+def test_labels_belong_to_their_images(prepared):
+    for batch in batches(prepared, 3):
+        assert batch['label'].tolist() == [i % 3 for i in identities(batch)]
+
+
+def test_every_epoch_is_another_permutation(prepared):
+    seen = [
+        i for batch in batches(prepared, 8, batch_size=5) for i in identities(batch)
+    ]
+    first, second = seen[:TRAIN], seen[TRAIN:]
+    assert sorted(first) == sorted(second) == list(range(TRAIN))
+    assert first != second and first != sorted(first)
+
+
+def test_batches_run_over_the_end_of_an_epoch(prepared):
+    seen = [i for batch in batches(prepared, 5) for i in identities(batch)]  # 2 epochs
+    assert sorted(seen) == sorted(2 * list(range(TRAIN)))
+
+
+@pytest.mark.parametrize('first_step', [1, 2, 3, 7])
+def test_restart_at_k_gives_batch_k(prepared, first_step):
+    whole = batches(prepared, first_step + 2)
+    for first, second in zip(
+        whole[first_step:], batches(prepared, 2, first_step=first_step), strict=True
+    ):
+        assert_same(first, second)
+
+
+def test_seed_changes_order_and_augmentation(prepared):
+    (a,), (b,) = batches(prepared, 1, seed=0), batches(prepared, 1, seed=1)
+    assert identities(a) != identities(b)
+    assert (a['colour_shift'] != b['colour_shift']).any(axis=1).all()
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_rows_partition_the_global_batch(prepared, processes):
+    whole = batches(prepared, 3)
+    size = 8 // processes
+    parts = [
+        batches(prepared, 3, rows=slice(p * size, (p + 1) * size))
+        for p in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        joined = {k: np.concatenate([part[step][k] for part in parts]) for k in batch}
+        assert_same(batch, joined)
+
+
+@pytest.mark.parametrize('threads', [1, 4])
+def test_threads_do_not_change_the_batches(prepared, threads):
+    dataset, data = prepared
+    other = data.copy_and_resolve_references()
+    other.threads = threads
+    for a, b in zip(batches(prepared, 4), batches((dataset, other), 4), strict=True):
+        assert_same(a, b)
+
+
+def test_slices_of_a_split(prepared):
+    dataset, data = prepared
+    sizes = {
+        'train': TRAIN,
+        'train[:5]': 5,
+        'train[90%:]': 2,
+        'train[:50%]+validation': TRAIN // 2 + VALIDATION,
+    }
+    assert {split: pipeline.num_examples(dataset, split) for split in sizes} == sizes
+    sliced = data.copy_and_resolve_references()
+    sliced.train_split = 'train[:5]'
+    seen = {i for b in batches((dataset, sliced), 3) for i in identities(b)}
+    # Files lie by class: the first five are of class 0.
+    assert seen == {0, 3, 6, 9, 12}
+
+
+@pytest.mark.parametrize('split', ['test', 'train[:x]', 'train[5:5]', ''])
+def test_bad_split_lists_what_there_is(prepared, split):
+    with pytest.raises(ValueError, match='split') as error:
+        pipeline.num_examples(prepared[0], split)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 7, 10])
+def test_evaluation_sees_every_example_once_in_order(prepared, batch_size):
+    dataset, data = prepared
+    stream = pipeline.eval_batches(
+        dataset, data, split='validation', batch_size=batch_size
+    )
+    seen = []
+    for batch in stream:
+        assert batch['image'].shape == (batch_size, SIZE, SIZE, 3)
+        assert batch['mask'].dtype == np.float32 and batch['label'].dtype == np.int32
+        real = batch['mask'] == 1
+        assert not batch['image'][~real].any() and not batch['label'][~real].any()
+        seen += [i for i, r in zip(identities(batch), real, strict=True) if r]
+    assert seen == [0, 3, 6, 1, 4, 2, 5]  # by class, then by name
+
+
+def test_evaluation_rows_partition_the_batches(prepared):
+    dataset, data = prepared
+    whole, *parts = (
+        list(
+            pipeline.eval_batches(
+                dataset, data, split='validation', batch_size=4, rows=rows
+            )
+        )
+        for rows in (slice(None), slice(0, 2), slice(2, 4))
+    )
+    for step, batch in enumerate(whole):
+        joined = {k: np.concatenate([part[step][k] for part in parts]) for k in batch}
+        assert_same(batch, joined)
+
+
+def test_crop_and_mirror_are_windows_of_the_image(tmp_path):
+    """A picture that names its pixels shows every window and both directions."""
+    x, y = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    picture = np.stack([20 * x, 20 * y, 0 * x], -1).astype(np.uint8)
+    for path in ('train/a', 'train/b'):
+        (tmp_path / 'f' / path).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / 'f' / path / '0.png')
+    data = paper.get_config().data
+    data.update(source='folder', data_dir=str(tmp_path / 'f'), encoding='raw')
+    data.update(prepared_dir=str(tmp_path / 'p'), stored_size=SIZE, crop_size=CROP)
+    data.update(validation_split='')
+    found = set()
+    dataset = prepare.open_prepared(data)
+    for batch in batches((dataset, data), 20, batch_size=16):
+        for image in batch['image']:
+            left, right = image[0, 0, 0] // 20, image[0, -1, 0] // 20
+            top = image[0, 0, 1] // 20
+            window = picture[top : top + CROP, min(left, right) :][:, :CROP]
+            expected = window if left < right else window[:, ::-1]
+            np.testing.assert_array_equal(image, expected)
+            found.add((int(top), int(min(left, right)), bool(left > right)))
+    assert len(found) == (SIZE - CROP + 1) ** 2 * 2
+    data.update(random_crop=False, mirror=False, colour_std=0.0)
+    for batch in batches((dataset, data), 2):
+        for image in batch['image']:
+            np.testing.assert_array_equal(image, picture[1:-1, 1:-1])
+        assert not batch['colour_shift'].any()
+
+
+def test_crop_offsets_are_uniform_and_include_both_ends():
+    corners = augment.crop_offsets(augment.generator(0, 0), 90_000, 34, 32)
+    counts = np.histogram2d(*corners.T, bins=3)[0]
+    assert np.abs(counts / 10_000 - 1).max() < 0.05
+    assert corners.min() == 0 and corners.max() == 2
+
+
+def test_colour_shift_has_the_covariance_of_the_pixels_times_the_scale_squared():
+    components = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    std = np.array([50.0, 10.0, 2.0])
+    shifts = augment.colour_shifts(
+        augment.generator(1, 2), 200_000, components, std, 0.1
+    )
+    expected = components @ np.diag((0.1 * std) ** 2) @ components.T
+    np.testing.assert_allclose(np.cov(shifts.T), expected, atol=0.25)
+    assert np.abs(shifts.mean(0)).max() < 0.05
+
+
+def test_draws_are_of_the_seed_and_the_step():
+    draws = {
+        (seed, step): augment.generator(seed, step).integers(2**62)
+        for seed in range(5)
+        for step in range(5)
+    }
+    assert len(set(draws.values())) == 25
+
+
+def test_centre_offset():
+    assert augment.centre_offset(256, 224) == 16
+    assert augment.centre_offset(32, 27) == 2
