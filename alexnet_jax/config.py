@@ -60,6 +60,7 @@ _RULES: dict[str, Rule] = {
     'data.random_crop': _ANY,
     'data.mirror': _ANY,
     'data.colour_std': _NOT_NEGATIVE,
+    'data.scale': _POSITIVE,
     'data.threads': _COUNT,
     'data.prefetch_batches': _COUNT,
     'optimizer.learning_rate': _POSITIVE,

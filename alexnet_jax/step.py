@@ -151,8 +151,17 @@ def make_train_step(
     learning_rate: LearningRate,
     mesh: Mesh,
     seed: int,
+    scale: float = 1.0,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
     """Compiles one update.
+
+    Args:
+      network: whose parameters the state has.
+      tx: see `optimizer.create_optimizer`.
+      learning_rate: see `optimizer.create_learning_rate_schedule`.
+      mesh: the devices.
+      seed: of the dropout masks.
+      scale: multiplies the pixels less the mean.
 
     Returns:
       (state, batch, mean) → (state, metrics). `batch` has `image: u8[B, S, S, 3]`
@@ -182,7 +191,7 @@ def make_train_step(
     ) -> tuple[Params, Array]:
         def loss_of(params: Params) -> tuple[Array, Array]:
             images = batch['image'].astype(jnp.float32) - mean
-            images += batch['colour_shift'][:, None, None, :]
+            images = scale * (images + batch['colour_shift'][:, None, None, :])
             logits = apply(network, params, images, masks, TOWER)
             log_probs = jax.nn.log_softmax(logits)
             ones = jnp.ones(batch['label'].shape, jnp.float32)
@@ -238,7 +247,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    network: Network, mesh: Mesh, views: Sequence[View]
+    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
 ) -> Callable[[Params, Batch, Array], Array]:
     """Compiles the evaluation of one batch.
 
@@ -249,6 +258,7 @@ def make_eval_step(
       network: whose parameters will be given.
       mesh: the devices.
       views: the crops of each image; one for the centre, ten for the paper's numbers.
+      scale: multiplies the pixels less the mean, as in training.
 
     Returns:
       (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
@@ -268,7 +278,7 @@ def make_eval_step(
         for row, column, mirrored in views:
             crop = batch['image'][:, row : row + size, column : column + size]
             crop = crop[:, :, ::-1] if mirrored else crop
-            images = crop.astype(jnp.float32) - mean
+            images = scale * (crop.astype(jnp.float32) - mean)
             logits = apply(network, params, images, tower_axis=TOWER)
             probabilities.append(jax.nn.log_softmax(logits))
         log_probs = jax.nn.logsumexp(jnp.stack(probabilities), axis=0)

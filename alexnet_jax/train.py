@@ -67,7 +67,9 @@ def train_and_evaluate(
         steps_per_epoch=length.steps_per_epoch,
         total_steps=length.total_steps,
     )
-    train_step = step_lib.make_train_step(network, tx, learning_rate, mesh, config.seed)
+    train_step = step_lib.make_train_step(
+        network, tx, learning_rate, mesh, config.seed, config.data.scale
+    )
     evaluate = make_evaluation(config, dataset, network, mesh)
     mean = put_mean(dataset, network, mesh)
 
@@ -228,7 +230,8 @@ def make_evaluation(
 ) -> Callable[[step_lib.TrainState, str, str], Scalars]:
     """Makes the function (state, split, prefix) → centre-crop loss and errors."""
     start = augment.centre_offset(dataset.stored_size, network.image_size)
-    eval_step = step_lib.make_eval_step(network, mesh, [(start, start, False)])
+    view = (start, start, False)
+    eval_step = step_lib.make_eval_step(network, mesh, [view], config.data.scale)
     mean = put_mean(dataset, network, mesh)
     batch_size = config.train.eval_batch_size
     # A data axis that was chosen, not given, may not divide it: round up.

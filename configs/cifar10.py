@@ -20,11 +20,12 @@ def get_config() -> ConfigDict:
 
     # 24 → 12 → 6 → 3: stride 1 and a 5 × 5 kernel in conv1, since there are 24 pixels
     # to see where the paper has 224. The paper's Gaussian of 0.01 is for fan-ins of
-    # thousands; from conv2 on std is He's sqrt(2 / fan-in) for these, and the biases
-    # are 0: with 1 and small fan-ins the signal of the image drowns.
+    # thousands; std is He's sqrt(2 / fan-in) for these, and the biases are 0: with 1
+    # and small fan-ins the signal of the image drowns.
     model = config.model
     model.num_classes = 0
-    layer(model.conv1, features=48, kernel=5, stride=1, padding=((2, 2), (2, 2)))
+    layer(model.conv1, features=48, kernel=5, stride=1, init_std=0.163)
+    model.conv1.padding = ((2, 2), (2, 2))
     layer(model.conv2, features=96, init_std=0.058, init_bias=0.0)
     layer(model.conv3, features=128, init_std=0.048)
     layer(model.conv4, features=128, init_std=0.059, init_bias=0.0)
@@ -42,10 +43,16 @@ def get_config() -> ConfigDict:
     config.data.encoding = 'raw'
     config.data.crop_size = 24
     config.data.colour_std = 0.0  # as for dropout
+    # About unit variance: one rate then suits conv1 and the rest. At 0–255 the first
+    # epoch ended 6 points worse (60 % against 54 % error, n = 1). The norm's constants
+    # move along, so that it acts at this scale.
+    config.data.scale = 1 / 64
+    config.model.lrn.k = 1.0
+    config.model.lrn.alpha = 0.1
 
     config.optimizer.schedule = 'cosine'
-    config.train.epochs = 20.0
-    config.train.batch_size = 64  # twice the updates of 128 in an epoch
+    config.optimizer.learning_rate = 0.02
+    config.train.epochs = 16.0
     config.train.eval_batch_size = 500
     config.train.checkpoint_every_steps = 1000
     config.train.histogram_every_evals = 5
@@ -54,5 +61,4 @@ def get_config() -> ConfigDict:
 
 def layer(table: ConfigDict, **values: object) -> None:
     """Changes a layer's row of the table."""
-    for key, value in values.items():
-        table[key] = value
+    table.update(values)

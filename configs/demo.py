@@ -31,7 +31,6 @@ def get_config() -> ConfigDict:
     config.data.mirror = False
     config.data.colour_std = 0.1
     config.train.epochs = 8.0
-    config.train.batch_size = 128
     config.train.log_every_steps = 50
     config.train.checkpoint_every_steps = 250
     config.train.histogram_every_evals = 3

@@ -86,6 +86,8 @@ def get_config() -> ConfigDict:
     # along each component: the paper says eigenvalue, which on 0–255 images would be
     # 1,483 grey levels; the released source takes the square root.
     config.data.colour_std = 0.1  # 0: no colour shift
+    # After the mean. The paper's LRN and conv1 are made for grey levels of 0–255.
+    config.data.scale = 1.0
     config.data.threads = 2  # not in paper: readers and decoders
     config.data.prefetch_batches = 8  # not in paper
 

@@ -1,0 +1,47 @@
+"""Every command of the README names modules, configs, targets and keys that exist."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import config as config_lib
+from configs import ablations, paper
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / 'README.md').read_text()
+COMMANDS = [
+    line.split('#')[0].strip()
+    for block in re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+KEYS = {f'config.{key}' for key, _ in config_lib.flat(paper.get_config())}
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_command_names_what_exists(command):
+    words = shlex.split(command)
+    if words[0] == 'make':
+        assert re.search(rf'^{words[1]}:', (REPOSITORY / 'Makefile').read_text(), re.M)
+    if '-m' in words and 'venv' not in words:
+        assert importlib.util.find_spec(words[words.index('-m') + 1])
+    for word in words:
+        if match := re.fullmatch(r'--(config|base)=(.*)', word):
+            assert (REPOSITORY / match[2]).is_file()
+        elif match := re.fullmatch(r'--(config\.[\w.]+)=.*', word):
+            assert match[1] in KEYS
+    if 'experiments.sweep' in words:
+        names = words[words.index('experiments.sweep') + 1 :]
+        assert {n for n in names if not n.startswith('-')} <= set(ablations.ABLATIONS)
+
+
+def test_overrides_and_files_in_the_text_exist():
+    for key in re.findall(r'--(config\.[\w.]+)=', README):
+        assert key in KEYS, key
+    for path in re.findall(r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', README):
+        assert (REPOSITORY / path).is_file(), path
+    for name in re.findall(r'\]\((?!http)([^)]+)\)', README):
+        assert (REPOSITORY / name).is_file(), name
