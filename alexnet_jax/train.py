@@ -122,8 +122,8 @@ def train_and_evaluate(
 
             evaluating = length.is_evaluation(now)
             saving = (
-                now == last
-                or now % config.train.checkpoint_every_steps == 0
+                now % config.train.checkpoint_every_steps == 0
+                or now == last
                 or bool(signals)
             )
             logging = now % config.train.log_every_steps == 0 or now == first + 1

@@ -41,7 +41,9 @@ def test_command_names_what_exists(command):
 def test_overrides_and_files_in_the_text_exist():
     for key in re.findall(r'--(config\.[\w.]+)=', README):
         assert key in KEYS, key
-    for path in re.findall(r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', README):
+    for path in re.findall(
+        r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', README
+    ):
         assert (REPOSITORY / path).is_file(), path
     for name in re.findall(r'\]\((?!http)([^)]+)\)', README):
         assert (REPOSITORY / name).is_file(), name

@@ -1,5 +1,6 @@
 """Whole runs of a small net: what a run leaves behind, and what it survives."""
 
+import functools
 import json
 import os
 import re
@@ -12,8 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from alexnet_jax import checkpoint, mesh, model, optimizer, step, train
+from alexnet_jax import config as config_lib
+from alexnet_jax.data import prepare
 from configs import demo
 
 REPOSITORY = Path(__file__).parents[1]
@@ -149,6 +153,43 @@ def test_a_run_moves_to_another_mesh(whole_run, small, tmp_path):
     assert results['val/loss'] == pytest.approx(
         whole_run['results']['val/loss'], rel=1e-5
     )
+
+
+def test_every_key_is_read_by_a_run(small, tmp_path, monkeypatch):
+    """Records the reads of a short run; a key that nothing reads is a lie."""
+    config = small
+    config.train.steps = 1
+    prefixes = {id(config): ''}
+    for key, _ in config_lib.flat(config):
+        parts = key.split('.')
+        for depth in range(1, len(parts)):
+            table = functools.reduce(lambda t, part: t[part], parts[:depth], config)
+            prefixes[id(table)] = '.'.join(parts[:depth]) + '.'
+    read, keys = set(), {key for key, _ in config_lib.flat(config)}
+    plain = ConfigDict.__getitem__
+
+    def recording(self, key):
+        read.add(prefixes.get(id(self), '?') + str(key))
+        return plain(self, key)
+
+    # These look at every key whatever it is for.
+    as_json, flat = config_lib.to_json(config), dict(config_lib.flat(config))
+    monkeypatch.setattr(config_lib, 'to_json', lambda config: as_json)
+    monkeypatch.setattr(config_lib, 'flat', lambda config: flat.items())
+    monkeypatch.setattr(ConfigDict, '__getitem__', recording)
+    train.train_and_evaluate(config, tmp_path)
+    for name in optimizer.SCHEDULES:  # each reads keys of its own
+        config.optimizer.schedule = name
+        rate = optimizer.create_learning_rate_schedule(
+            config.optimizer, steps_per_epoch=1, total_steps=1
+        )
+        rate(np.int32(0), optimizer.initial_plateau())
+    config.data.encoding, config.data.auto_prepare_gb = 'jpeg', 0.0
+    config.data.data_dir = str(tmp_path)
+    config.data.source = 'cifar10'
+    with pytest.raises(ValueError, match='not prepared'):
+        prepare.open_prepared(config.data)
+    assert sorted(keys - read) == []
 
 
 def test_another_config_on_the_same_workdir_is_refused(whole_run, small):
