@@ -29,6 +29,8 @@ ALREADY_SO = [
     ('no_mirror', 'demo'),
     *(('bias_0', name) for name in ('cifar10', 'clothing', 'demo')),
     ('no_colour', 'cifar10'),
+    ('lrn_k1', 'cifar10'),
+    ('lrn_k1', 'demo'),
 ]
 
 
