@@ -31,6 +31,7 @@ ALREADY_SO = [
     ('no_colour', 'cifar10'),
     ('lrn_k1', 'cifar10'),
     ('lrn_k1', 'demo'),
+    ('lrn_k1', 'clothing'),
 ]
 
 
