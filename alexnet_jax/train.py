@@ -70,8 +70,8 @@ def train_and_evaluate(
     train_step = step_lib.make_train_step(
         network, tx, learning_rate, mesh, config.seed, config.data.scale
     )
-    evaluate = make_evaluation(config, dataset, network, mesh)
     mean = put_mean(dataset, network, mesh)
+    evaluate = make_evaluation(config, dataset, network, mesh, mean)
 
     # Where it starts: at the latest checkpoint that verifies, else at step 0.
     make_directory(workdir)
@@ -120,11 +120,14 @@ def train_and_evaluate(
             state, step_metrics = train_step(state, batch, mean)
             unlogged.append(step_metrics)
 
+            # Read once: a signal during this step's evaluation stops at the next
+            # step, which then is saved.
+            stopping = bool(signals)
             evaluating = length.is_evaluation(now)
             saving = (
                 now % config.train.checkpoint_every_steps == 0
                 or now == last
-                or bool(signals)
+                or stopping
             )
             logging = now % config.train.log_every_steps == 0 or now == first + 1
             if logging or evaluating or saving:
@@ -151,7 +154,7 @@ def train_and_evaluate(
             if saving:
                 with clock.paused():
                     checkpoints.save(now, state, {'metrics': latest})
-            if signals:
+            if stopping:
                 print(f'signal {signals[0]}: checkpointed at step {now}, stopping')
                 raise SystemExit(128 + signals[0])
         if last == length.total_steps:
@@ -227,12 +230,12 @@ def make_evaluation(
     dataset: prepare.PreparedDataset,
     network: model_lib.Network,
     mesh: Mesh,
+    mean: jax.Array,
 ) -> Callable[[step_lib.TrainState, str, str], Scalars]:
     """Makes the function (state, split, prefix) → centre-crop loss and errors."""
     start = augment.centre_offset(dataset.stored_size, network.image_size)
     view = (start, start, False)
     eval_step = step_lib.make_eval_step(network, mesh, [view], config.data.scale)
-    mean = put_mean(dataset, network, mesh)
     batch_size = config.train.eval_batch_size
     # A data axis that was chosen, not given, may not divide it: round up.
     batch_size += -batch_size % mesh.shape[mesh_lib.DATA]
