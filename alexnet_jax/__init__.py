@@ -7,7 +7,9 @@ layers      convolution, pooling, normalisation and dropout, tower by tower
 optimizer   the 2012 update and the schedules of its rate
 mesh        the ('data', 'tower') mesh and what lies where on it
 step        the training state and the compiled train and eval steps
+trained     a workdir's best network
 train       train_and_evaluate: the whole run, top to bottom
+evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
 checkpoint  saving, verifying and restoring (orbax)
 writers     metrics.jsonl, TensorBoard (clu), config and provenance files

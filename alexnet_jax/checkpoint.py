@@ -11,6 +11,7 @@ Each holds the items `state` (the arrays) and `meta` (JSON: the digests and what
 caller wants to remember).
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -134,6 +135,21 @@ class Checkpoints:
                 f'{self._best.path / str(step)} cannot be restored: {failure}'
             )
         return restored
+
+    def shape_of(self, *path: str, which: str) -> tuple[int, ...]:
+        """The shape of one array of the newest readable checkpoint of a kind.
+
+        Args:
+          *path: the array's, `'params', 'conv1', 'kernel'`.
+          which: 'best' or 'latest'.
+        """
+        directory = self._best if which == 'best' else self._latest
+        for step in reversed(directory.steps()):
+            with contextlib.suppress(Exception):  # as in try_restore
+                return tuple(
+                    directory.read_meta(step)['arrays']['/'.join(path)]['shape']
+                )
+        raise ValueError(f'there is no checkpoint in {directory.path} that can be read')
 
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk; raises what went wrong."""

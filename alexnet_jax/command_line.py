@@ -53,8 +53,10 @@ def checked_config(holder: flags.FlagHolder) -> ConfigDict:
 
 
 def config_name(holder: flags.FlagHolder) -> str:
-    """The config file's name without `.py`."""
-    return Path(config_flags.get_config_filename(flags.FLAGS[holder.name])).stem
+    """The config file's name without `.py`, with its argument: `one_tower-2014`."""
+    path = config_flags.get_config_filename(flags.FLAGS[holder.name])
+    file, _, argument = path.partition(':')
+    return '-'.join(filter(None, [Path(file).stem, argument]))
 
 
 @contextlib.contextmanager

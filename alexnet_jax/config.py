@@ -24,9 +24,22 @@ _ANY: Rule = ('any value of its type', lambda v: True)
 _NAME: Rule = ('a name', lambda v: bool(v))
 
 
+_EPOCHS: Rule = (
+    'epochs > 0 in rising order',
+    lambda v: all(_is_number(e) and e > 0 for e in v) and list(v) == sorted(v),
+)
+
+
 def _one_of(*allowed: Any) -> Rule:
     return 'one of ' + ', '.join(map(repr, allowed)), lambda v: v in allowed
 
+
+_NORM: dict[str, Rule] = {
+    'size': ('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
+    'k': _POSITIVE,
+    'alpha': _NOT_NEGATIVE,
+    'beta': _POSITIVE,
+}
 
 _RULES: dict[str, Rule] = {
     'seed': _NOT_NEGATIVE,
@@ -38,10 +51,6 @@ _RULES: dict[str, Rule] = {
     ),
     'model.activation': _one_of(*layers.ACTIVATIONS),
     'model.compute_dtype': _one_of('float32', 'bfloat16'),
-    'model.lrn.size': ('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
-    'model.lrn.k': _POSITIVE,
-    'model.lrn.alpha': _NOT_NEGATIVE,
-    'model.lrn.beta': _POSITIVE,
     'model.pool.size': _COUNT,
     'model.pool.stride': _COUNT,
     'model.dropout_scaling': _one_of('test', 'train'),
@@ -56,10 +65,17 @@ _RULES: dict[str, Rule] = {
     'data.encoding': _one_of('raw', 'jpeg'),
     'data.jpeg_quality': ('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
     'data.auto_prepare_gb': _NOT_NEGATIVE,
+    'data.fit': _one_of('crop', 'warp'),
     'data.crop_size': _COUNT,
     'data.random_crop': _ANY,
     'data.mirror': _ANY,
+    'data.crop_chunk': _COUNT,
+    'data.reshuffle': _ANY,
     'data.colour_std': _NOT_NEGATIVE,
+    'data.colour_form': _one_of('paper', 'released'),
+    'data.colour_constants': _one_of('data', 'krizhevsky', 'community'),
+    'data.colour_off_epoch': ('0 (never) or a number > 0', lambda v: v >= 0),
+    'data.mean': _one_of('centre', 'crop'),
     'data.scale': _POSITIVE,
     'data.threads': _COUNT,
     'data.prefetch_batches': _COUNT,
@@ -67,15 +83,27 @@ _RULES: dict[str, Rule] = {
     'optimizer.momentum': _PROBABILITY,
     'optimizer.weight_decay': _NOT_NEGATIVE,
     'optimizer.bias_rate': _NOT_NEGATIVE,
+    'optimizer.bias_annealed': _ANY,
+    'optimizer.bias_cuts': _EPOCHS,
+    'optimizer.layer_rates': (
+        '((layer, from epoch, multiplier), …) in order of epochs',
+        lambda v: (
+            _are_triples(v) and [e for _, e, _ in v] == sorted(e for _, e, _ in v)
+        ),
+    ),
+    'optimizer.layer_decays': (
+        '((layer, weight decay), …)',
+        lambda v: all(
+            len(pair) == 2 and isinstance(pair[0], str) and _is_number(pair[1])
+            for pair in v
+        ),
+    ),
     'optimizer.schedule': _one_of(*optimizer.SCHEDULES),
     'optimizer.plateau.factor': _FACTOR,
     'optimizer.plateau.patience': _COUNT,
     'optimizer.plateau.threshold': _NOT_NEGATIVE,
     'optimizer.plateau.max_cuts': _NOT_NEGATIVE,
-    'optimizer.steps.epochs': (
-        'epochs > 0 in rising order',
-        lambda v: all(_is_number(e) and e > 0 for e in v) and list(v) == sorted(v),
-    ),
+    'optimizer.steps.epochs': _EPOCHS,
     'optimizer.steps.factor': _FACTOR,
     'optimizer.dexp.quarters': ('a whole number ≥ 2', lambda v: v >= 2),
     'optimizer.dexp.factor': ('a number ≥ 1', lambda v: v >= 1),
@@ -90,10 +118,18 @@ _RULES: dict[str, Rule] = {
     'train.histogram_every_evals': ('0 (never) or ≥ 1', lambda v: v >= 0),
     'mesh.data': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
     'mesh.tower': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
+    'init.workdir': _ANY,
+    'init.copy': ('names of layers', lambda v: all(isinstance(n, str) for n in v)),
+}
+
+# Tables that a network has only if one of its layers has the step.
+_STEP_TABLES: dict[str, dict[str, Rule]] = {
+    'lrn': {**_NORM, 'across_towers': _ANY},
+    'spatial_norm': _NORM,
 }
 
 _LAYER_RULES: dict[str, Rule] = {
-    'kind': _one_of('conv', 'dense'),
+    'kind': _one_of('conv', 'local', 'dense'),
     'features': _COUNT,
     'reads': _one_of('image', 'own', 'all'),
     'init_std': _NOT_NEGATIVE,
@@ -117,15 +153,12 @@ _LAYER_RULES: dict[str, Rule] = {
         ),
     ),
     'lrn': _ANY,
+    'spatial_norm': _ANY,
     'dropout': _PROBABILITY,
 }
-_LAYER_KEYS = {
-    'conv': {
-        'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps',
-        'kernel', 'stride', 'padding',
-    },
-    'dense': {'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps'},
-}  # fmt: skip
+_DENSE_KEYS = {'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps'}
+_CONV_KEYS = _DENSE_KEYS | {'kernel', 'stride', 'padding'}
+_LAYER_KEYS = {'conv': _CONV_KEYS, 'local': _CONV_KEYS, 'dense': _DENSE_KEYS}
 
 # A run may be continued with other values of these: they say where things are, how
 # they are laid out and what is shown, and leave the numbers alone.
@@ -148,6 +181,15 @@ _FREE_ON_RESUME = (
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_triples(value: Any) -> bool:
+    return all(
+        len(triple) == 3
+        and isinstance(triple[0], str)
+        and all(_is_number(number) and number >= 0 for number in triple[1:])
+        for triple in value
+    )
 
 
 def validate(config: ConfigDict) -> None:
@@ -175,6 +217,9 @@ def validate(config: ConfigDict) -> None:
             f'model.{name}.{key}': _LAYER_RULES[key] for key in config.model[name]
         }
     known['model.layers'] = _ANY
+    for step, rules in _STEP_TABLES.items():
+        if any(step in config.model[name].steps for name in _layer_tables(config)):
+            known |= {f'model.{step}.{key}': rule for key, rule in rules.items()}
     present = dict(flat(config))
     for key in known.keys() ^ present.keys():
         problem = 'is missing' if key in known else 'is not a key that anything reads'
@@ -200,7 +245,7 @@ def _check_layer(name: str, config: ConfigDict) -> None:
     if not expected:
         allowed = _LAYER_RULES['kind'][0]
         raise ValueError(f'config.model.{name}.kind={table.kind!r}: expected {allowed}')
-    expected |= {step for step in ('lrn', 'dropout') if step in table.steps}
+    expected |= {'lrn', 'spatial_norm', 'dropout'} & set(table.steps)
     if name == config.model.layers[-1]:
         expected.discard('features')
     for key in expected ^ set(table):
@@ -231,6 +276,21 @@ def _check_together(config: ConfigDict) -> None:
             f'config.model.pool.stride={pool.stride} is larger than '
             f'config.model.pool.size={pool.size}: pixels would be skipped'
         )
+    if config.optimizer.bias_annealed and config.optimizer.bias_cuts:
+        raise ValueError(
+            f'config.optimizer.bias_cuts={config.optimizer.bias_cuts}: read only where '
+            'config.optimizer.bias_annealed=False'
+        )
+    for key in ('layer_rates', 'layer_decays'):
+        for name, *_ in config.optimizer[key]:
+            _check_is_layer(name, f'optimizer.{key}', config)
+    for name in config.init.copy:
+        _check_is_layer(name, 'init.copy', config)
+    if config.init.workdir and not config.init.copy:
+        raise ValueError(
+            f'config.init.workdir={config.init.workdir!r}, but config.init.copy names '
+            f'no layers to copy; there are {", ".join(config.model.layers)}'
+        )
     towers, tower, data = config.model.towers, config.mesh.tower, config.mesh.data
     if tower and towers % tower:
         raise ValueError(
@@ -249,6 +309,14 @@ def _check_together(config: ConfigDict) -> None:
         )
     except ValueError as error:
         raise ValueError(f'config.{error}') from None
+
+
+def _check_is_layer(name: str, key: str, config: ConfigDict) -> None:
+    if name not in config.model.layers:
+        raise ValueError(
+            f'config.{key} names {name!r}, which is not among config.model.layers: '
+            f'{", ".join(config.model.layers)}'
+        )
 
 
 def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:

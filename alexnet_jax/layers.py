@@ -120,6 +120,44 @@ def _image_conv_as_matmul(
     return patches @ kernel
 
 
+def local2d(
+    x: Array, kernel: Array, *, stride: int, padding: Padding, towers: int = 1
+) -> Array:
+    """A convolution whose kernel is another one at every position of the output.
+
+    cuda-convnet's locally connected layer.
+
+    Args:
+      x: f32[B, H, W, towers * C].
+      kernel: f32[H', W', h, w, C, F]; the first F / towers outputs are tower 0's.
+      stride: the same in both directions, pixels.
+      padding: zeros above and below, left and right.
+      towers: how many groups of channels to keep apart.
+
+    Returns:
+      f32[B, H', W', F].
+    """
+    rows, columns, height, width, channels, features = kernel.shape
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    windows = jnp.stack(
+        [
+            x[
+                :,
+                i : i + (rows - 1) * stride + 1 : stride,
+                j : j + (columns - 1) * stride + 1 : stride,
+            ]
+            for i in range(height)
+            for j in range(width)
+        ],
+        axis=3,
+    ).reshape(len(x), rows, columns, height * width, towers, channels)
+    kernel = kernel.reshape(
+        rows, columns, height * width, channels, towers, features // towers
+    )
+    y = jnp.einsum('brskgc,rskcgf->brsgf', windows, kernel)
+    return y.reshape(*y.shape[:3], features)
+
+
 def dense(x: Array, kernel: Array, *, towers: int = 1) -> Array:
     """Multiplies each tower's features by that tower's matrix.
 
@@ -210,6 +248,56 @@ def _negative_power(x: Array, beta: float) -> Array:
         root = lax.rsqrt(x)
         return root * jnp.sqrt(root)
     return jnp.exp(-beta * jnp.log(x))
+
+
+def spatial_response_norm(
+    x: Array, *, size: int, k: float, alpha: float, beta: float
+) -> Array:
+    """Divides each activation by the energy around it in its own map.
+
+        y = x / (k + alpha * sum of x² over size × size pixels) ^ beta
+
+    Zeros lie beyond the edge. The paper never mentions it; the released net has it
+    after conv2 (`type=rnorm`), where `scale` is divided by size² before use, so that
+    its 0.001 is an `alpha` of 0.001 / 25 here.
+
+    Args:
+      x: f32[B, H, W, C].
+      size: pixels along each side of the window, odd.
+      k: the constant under the sum.
+      alpha: the factor of each squared term.
+      beta: the power of the denominator.
+    """
+    squares = jnp.square(x.astype(jnp.float32))
+    margin = (size // 2, size // 2)
+    energy = _window_sum(squares, size, 1, (margin, margin))
+    return (x * _negative_power(k + alpha * energy, beta)).astype(x.dtype)
+
+
+def avg_pool(x: Array, size: int, stride: int) -> Array:
+    """Averages each window; one that hangs over the edge, over what it covers.
+
+    cuda-convnet's rule, and `max_pool`'s for the number of windows.
+
+    Args:
+      x: f32[B, H, W, C].
+      size: window, pixels.
+      stride: step, pixels.
+    """
+    overhang = _overhang(x.shape, size, stride)
+    covered = _window_sum(jnp.ones((1, *x.shape[1:3], 1)), size, stride, overhang)
+    return (_window_sum(x, size, stride, overhang) / covered).astype(x.dtype)
+
+
+def _window_sum(x: Array, size: int, stride: int, padding: Padding) -> Array:
+    return lax.reduce_window(
+        x,
+        np.array(0, x.dtype),
+        lax.add,
+        window_dimensions=(1, size, size, 1),
+        window_strides=(1, stride, stride, 1),
+        padding=((0, 0), *padding, (0, 0)),
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

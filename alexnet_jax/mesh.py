@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax.model import Layer, Network
+from alexnet_jax.model import LayerShape, Network, Params, layer_shapes
 
 DATA, TOWER = 'data', 'tower'
 P = PartitionSpec
@@ -77,13 +77,15 @@ def make_mesh(*, data: int, tower: int, towers: int, batch_size: int) -> Mesh:
 def parameter_specs(network: Network) -> dict[str, dict[str, PartitionSpec]]:
     """Where each parameter is split: along its outputs, the last along its inputs."""
 
-    def specs(layer: Layer) -> dict[str, PartitionSpec]:
-        if layer is network.layers[-1]:
+    def specs(layer: LayerShape) -> dict[str, PartitionSpec]:
+        if layer.name == network.layers[-1].name:
             return {'kernel': P(TOWER, None), 'bias': P()}
-        ndim = 4 if layer.kind == 'conv' else 2
-        return {'kernel': P(*[None] * (ndim - 1), TOWER), 'bias': P(TOWER)}
+        return {'kernel': last_axis(layer.kernel), 'bias': last_axis(layer.bias)}
 
-    return {layer.name: specs(layer) for layer in network.layers}
+    def last_axis(shape: tuple[int, ...]) -> PartitionSpec:
+        return P(*[None] * (len(shape) - 1), TOWER)
+
+    return {layer.name: specs(layer) for layer in layer_shapes(network)}
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -94,6 +96,24 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, P())
+
+
+def put_params(params: Params, network: Network, mesh: Mesh) -> Params:
+    """Places parameters, or the part of them that is given, where they belong."""
+    return {
+        layer: {
+            name: jax.device_put(
+                value, NamedSharding(mesh, parameter_specs(network)[layer][name])
+            )
+            for name, value in weights.items()
+        }
+        for layer, weights in params.items()
+    }
+
+
+def put_everywhere(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Places the same array on every device."""
+    return jax.device_put(array, replicated(mesh))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:

@@ -8,7 +8,8 @@ A layer says whose output it reads. `'own'`: its own tower's. `'all'`: every tow
 which is where the two GPUs of 2012 talked (conv3, fc6, fc7, fc8). `'image'`: the
 input, which every device has. On a mesh with a device per tower an `'all'` layer
 gathers the channels first, except the last, which is split over its *input* and adds
-up the logits instead, so that any number of classes works. No other layer communicates.
+up the logits instead, so that any number of classes works. No other layer communicates,
+but for Caffe's merged net, whose response norm reaches across the seam.
 """
 
 import dataclasses
@@ -26,9 +27,10 @@ from alexnet_jax import layers
 
 Array = jax.Array
 Shape = tuple[int, ...]
+Params = dict[str, dict[str, Any]]  # by layer, then `kernel` and `bias`
 
 # What a layer may do after its own weights are applied, in the order its table says.
-STEPS = ('activation', 'lrn', 'pool', 'dropout')
+STEPS = ('activation', 'lrn', 'spatial_norm', 'pool', 'avg_pool', 'dropout')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Layer:
     """One row of the table; the last layer's `features` is the number of classes."""
 
     name: str
-    kind: str  # 'conv' or 'dense'
+    kind: str  # 'conv', 'local' (a kernel for every position) or 'dense'
     features: int
     reads: str  # 'image', 'own' or 'all'
     init_std: float
@@ -46,6 +48,7 @@ class Layer:
     stride: int = 1
     padding: layers.Padding = ((0, 0), (0, 0))
     lrn: bool = False
+    spatial_norm: bool = False
     dropout: float = 0.0
 
 
@@ -58,7 +61,9 @@ class Network:
     activation: str
     image_size: int
     dropout_scaling: str
-    lrn: Mapping[str, Any]  # size, k, alpha, beta
+    lrn: Mapping[str, Any]  # size, k, alpha, beta; empty if no layer has it
+    lrn_across_towers: bool
+    spatial_norm: Mapping[str, Any]  # likewise
     pool: Mapping[str, Any]  # size, stride
     compute_dtype: str
 
@@ -75,6 +80,7 @@ class LayerShape:
     bias: Shape
     linear: Shape  # the weighted sum's output, without the batch: (H, W, C) or (N,)
     output: Shape  # after all steps
+    mask: Shape | None  # of its dropout, if it has any
 
     @property
     def parameters(self) -> int:
@@ -82,8 +88,12 @@ class LayerShape:
 
     @property
     def multiply_adds(self) -> int:
-        """Per image: each position of the output uses the whole kernel once."""
-        return math.prod(self.kernel) * math.prod(self.linear[:-1])
+        """Per image: each position of the output uses the whole kernel once.
+
+        A locally connected kernel has the positions among its own axes.
+        """
+        positions = 1 if len(self.kernel) == 6 else math.prod(self.linear[:-1])
+        return math.prod(self.kernel) * positions
 
 
 def network_from_config(
@@ -110,17 +120,22 @@ def network_from_config(
             row['features'] = scaled_width(
                 row['features'], table['width'], table['towers']
             )
-        if row['kind'] == 'conv':
+        if row['kind'] != 'dense':
             row['padding'] = tuple(tuple(pair) for pair in row['padding'])
         row['steps'] = tuple(row['steps'])
         rows.append(Layer(name=name, **row))
+    # Only a net with such layers has these tables.
+    lrn = dict(table['lrn']) if 'lrn' in table else {'across_towers': False}
+    spatial_norm = dict(table['spatial_norm']) if 'spatial_norm' in table else {}
     network = Network(
         layers=tuple(rows),
         towers=table['towers'],
         activation=table['activation'],
         image_size=image_size,
         dropout_scaling=table['dropout_scaling'],
-        lrn=dict(table['lrn']),
+        lrn_across_towers=lrn.pop('across_towers'),
+        lrn=lrn,
+        spatial_norm=spatial_norm,
         pool=dict(table['pool']),
         compute_dtype=table['compute_dtype'],
     )
@@ -156,55 +171,54 @@ def layer_shapes(network: Network) -> tuple[LayerShape, ...]:
                 f'model.towers={network.towers}'
             )
         groups = network.towers if layer.reads == 'own' else 1
-        if layer.kind == 'conv':
+        if layer.kind == 'dense':
+            inputs = math.prod(x)
+            kernel: Shape = (inputs // (1 if last else groups), layer.features)
+            bias: Shape = (layer.features,)
+            linear: Shape = (layer.features,)
+        else:
             if last or len(x) == 1:
                 raise ValueError(
                     f'model.{layer.name}: a convolution needs maps to read and a '
                     'dense layer somewhere after it'
                 )
-            kernel = (layer.kernel, layer.kernel, x[-1] // groups, layer.features)
-            extents = [
+            rows, columns = (
                 (extent + sum(pad) - layer.kernel) // layer.stride + 1
                 for extent, pad in zip(x, layer.padding, strict=False)
-            ]
-            linear: Shape = (*extents, layer.features)
-        else:
-            inputs = math.prod(x)
-            kernel = (inputs // (1 if last else groups), layer.features)
-            linear = (layer.features,)
-        x = linear
-        if 'pool' in layer.steps:
-            if len(x) == 1:
-                raise ValueError(
-                    f'model.{layer.name}: a dense layer has no maps to pool'
-                )
-            rows, columns = (
-                layers.pooled_extent(
-                    extent, network.pool['size'], network.pool['stride']
-                )
-                for extent in x[:2]
             )
-            x = (rows, columns, x[2])
-        if min(*linear, *x) < 1 or (
-            len(x) == 3
-            and 'pool' in layer.steps
-            and min(linear[:2]) < network.pool['size']
-        ):
+            kernel = (layer.kernel, layer.kernel, x[-1] // groups, layer.features)
+            bias = (layer.features,)
+            linear = (rows, columns, layer.features)
+            if layer.kind == 'local':
+                kernel, bias = (rows, columns, *kernel), linear
+        x, mask = linear, None
+        for step in layer.steps:
+            if step in ('pool', 'avg_pool'):
+                x = _pooled(network, layer, x)
+            elif step == 'dropout' and layer.dropout > 0:
+                mask = x
+        if min(x) < 1:
             raise ValueError(
                 f'model.{layer.name}: its input is too small for its kernel or pool '
                 f'(images are {network.image_size} × {network.image_size})'
             )
-        shapes.append(LayerShape(layer.name, kernel, (layer.features,), linear, x))
+        shapes.append(LayerShape(layer.name, kernel, bias, linear, x, mask))
     return tuple(shapes)
+
+
+def _pooled(network: Network, layer: Layer, x: Shape) -> Shape:
+    if len(x) == 1:
+        raise ValueError(f'model.{layer.name}: a dense layer has no maps to pool')
+    size, stride = network.pool['size'], network.pool['stride']
+    if min(x[:2]) < size:
+        return 0, 0, x[2]
+    rows, columns = (layers.pooled_extent(extent, size, stride) for extent in x[:2])
+    return rows, columns, x[2]
 
 
 def dropout_shapes(network: Network) -> dict[str, Shape]:
     """The mask (without its batch) of each layer that drops units."""
-    return {
-        layer.name: shape.linear
-        for layer, shape in zip(network.layers, layer_shapes(network), strict=True)
-        if 'dropout' in layer.steps and layer.dropout > 0
-    }
+    return {shape.name: shape.mask for shape in layer_shapes(network) if shape.mask}
 
 
 class Weights(nnx.Module):
@@ -284,12 +298,13 @@ class AlexNet(nnx.Module):
         if layer.reads == 'all' and tower_axis and lax.axis_size(tower_axis) > 1:
             x = lax.all_gather(x, tower_axis, axis=x.ndim - 1, tiled=True)
         groups = towers if layer.reads == 'own' else 1
-        if layer.kind == 'conv':
-            y = layers.conv2d(
+        if layer.kind == 'dense':
+            y = layers.dense(x, kernel, towers=groups)
+        else:
+            convolve = layers.conv2d if layer.kind == 'conv' else layers.local2d
+            y = convolve(
                 x, kernel, stride=layer.stride, padding=layer.padding, towers=groups
             )
-        else:
-            y = layers.dense(x, kernel, towers=groups)
         return y + bias.astype(y.dtype)
 
     def _steps(
@@ -304,10 +319,13 @@ class AlexNet(nnx.Module):
             if step == 'activation':
                 x = layers.ACTIVATIONS[network.activation](x)
             elif step == 'lrn' and layer.lrn:
-                towers = self._towers_here(tower_axis)
-                x = layers.local_response_norm(x, towers=towers, **network.lrn)
+                x = self._local_response_norm(x, tower_axis)
+            elif step == 'spatial_norm' and layer.spatial_norm:
+                x = layers.spatial_response_norm(x, **network.spatial_norm)
             elif step == 'pool':
                 x = layers.max_pool(x, network.pool['size'], network.pool['stride'])
+            elif step == 'avg_pool':
+                x = layers.avg_pool(x, network.pool['size'], network.pool['stride'])
             elif step == 'dropout' and layer.dropout > 0:
                 x = layers.dropout(
                     x,
@@ -316,3 +334,23 @@ class AlexNet(nnx.Module):
                     scaling=network.dropout_scaling,
                 )
         return x
+
+    def _local_response_norm(self, x: Array, tower_axis: str | None) -> Array:
+        network = self.network
+        if not network.lrn_across_towers:
+            towers = self._towers_here(tower_axis)
+            return layers.local_response_norm(x, towers=towers, **network.lrn)
+        devices = lax.axis_size(tower_axis) if tower_axis else 1
+        if devices == 1:
+            return layers.local_response_norm(x, **network.lrn)
+        # Caffe's merged net: a window at the seam needs the other tower's edge. What
+        # has no neighbour receives zeros, which add nothing to a window's energy.
+        reach = network.lrn['size'] // 2
+        before = lax.ppermute(
+            x[..., -reach:], tower_axis, [(i, i + 1) for i in range(devices - 1)]
+        )
+        after = lax.ppermute(
+            x[..., :reach], tower_axis, [(i + 1, i) for i in range(devices - 1)]
+        )
+        wide = jnp.concatenate([before, x, after], axis=-1)
+        return layers.local_response_norm(wide, **network.lrn)[..., reach:-reach]

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.typing import ArrayLike
 
 Array = jax.Array
-Params = dict[str, dict[str, Any]]
 
 SCHEDULES = ('constant', 'plateau', 'steps', 'cosine', 'dexp')
 
@@ -112,44 +112,64 @@ def create_learning_rate_schedule(
 
 
 def create_optimizer(
-    config: Mapping[str, Any],
+    config: Mapping[str, Any], *, steps_per_epoch: float
 ) -> optax.GradientTransformationExtraArgs:
-    """Builds the 2012 update; its `update` takes the rate as `learning_rate=`.
+    """Builds the 2012 update; its `update` takes `learning_rate=` and `step=`.
 
-    Kernels decay, biases do not (as in the released source), and biases learn at
-    `bias_rate` times the rate.
+    Kernels decay, biases do not (as in the released source). A kernel's rate is the
+    schedule's and a bias's `bias_rate` times it, both times the layer's multiplier of
+    that epoch.
 
     Args:
       config: the keys of `config.optimizer`.
+      steps_per_epoch: may be fractional.
     """
-
-    def group(decay: float, multiplier: float) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.add_decayed_weights(decay),
-            _scale_by_rate(multiplier),
-            optax.trace(decay=config['momentum']),
-        )
-
-    return optax.partition(
-        {
-            'kernel': group(config['weight_decay'], 1.0),
-            'bias': group(0.0, config['bias_rate']),
-        },
-        lambda params: {
-            layer: {name: name for name in weights} for layer, weights in params.items()
-        },
+    return optax.chain(
+        _decay_kernels(config['weight_decay'], dict(config['layer_decays'])),
+        # One transformation rather than a partition into groups: the momentum is then
+        # one tree with the parameters' own names.
+        _scale_by_rates(config, steps_per_epoch),
+        optax.trace(decay=config['momentum']),
+        _hold_frozen(config, steps_per_epoch),
     )
 
 
-def _scale_by_rate(multiplier: float) -> optax.GradientTransformationExtraArgs:
+def layer_multiplier(
+    config: Mapping[str, Any], layer: str, epoch: ArrayLike
+) -> ArrayLike:
+    """What a layer's rate is multiplied by: the latest of its `layer_rates`, else 1."""
+    multiplier: ArrayLike = 1.0
+    for name, since, value in config['layer_rates']:  # in order of time
+        if name == layer:
+            multiplier = jnp.where(epoch >= since, value, multiplier)
+    return multiplier
+
+
+def _decay_kernels(
+    decay: float, layer_decays: Mapping[str, float]
+) -> optax.GradientTransformation:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: Any = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        def decayed(path: jax.tree_util.KeyPath, update: Array, param: Array) -> Array:
+            layer, name = (entry.key for entry in path)  # pyrefly: ignore
+            if name == 'bias':
+                return update
+            return update + layer_decays.get(layer, decay) * param
+
+        return jax.tree_util.tree_map_with_path(decayed, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _scale_by_rates(
+    config: Mapping[str, Any], steps_per_epoch: float
+) -> optax.GradientTransformationExtraArgs:
     """Multiplies by −rate, the rate given to each update rather than counted here.
 
     optax's own schedules keep a step count of their own; the plateau rule needs the
     validation error besides, and one count in the training state is enough.
     """
-
-    def init(params: optax.Params) -> optax.EmptyState:
-        return optax.EmptyState()
 
     def update(
         updates: optax.Updates,
@@ -157,7 +177,53 @@ def _scale_by_rate(multiplier: float) -> optax.GradientTransformationExtraArgs:
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        scale = -multiplier * extra['learning_rate']
-        return jax.tree.map(lambda u: scale * u, updates), state
+        learning_rate = extra['learning_rate']
+        epoch = extra['step'] / steps_per_epoch
+        bias_schedule = learning_rate
+        if not config['bias_annealed']:
+            cuts = sum((epoch >= cut) * 1.0 for cut in config['bias_cuts'])
+            bias_schedule = config['learning_rate'] * 0.1**cuts
 
-    return optax.GradientTransformationExtraArgs(init, update)
+        def scaled(path: jax.tree_util.KeyPath, update: Array) -> Array:
+            layer, name = (entry.key for entry in path)  # pyrefly: ignore
+            rate = learning_rate
+            if name == 'bias':
+                rate = bias_schedule * config['bias_rate']
+            return -rate * layer_multiplier(config, layer, epoch) * update
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )
+
+
+def _hold_frozen(
+    config: Mapping[str, Any], steps_per_epoch: float
+) -> optax.GradientTransformationExtraArgs:
+    """Stops a layer whose multiplier is 0 at once, whatever its velocity.
+
+    The released source skips the update of weights whose rate is 0.
+    """
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        frozen = {layer for layer, _, value in config['layer_rates'] if value == 0}
+
+        def held(path: jax.tree_util.KeyPath, update: Array) -> Array:
+            layer = path[0].key  # pyrefly: ignore
+            if layer not in frozen:
+                return update
+            epoch = extra['step'] / steps_per_epoch
+            moves = layer_multiplier(config, layer, epoch)
+            return jnp.where(jnp.asarray(moves) == 0, 0.0, update)
+
+        return jax.tree_util.tree_map_with_path(held, updates), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )

@@ -19,8 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax import metrics
 from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs, replicated
-from alexnet_jax.model import AlexNet, Network, dropout_shapes
-from alexnet_jax.optimizer import LearningRate, Params, Plateau, initial_plateau
+from alexnet_jax.model import AlexNet, Network, Params, dropout_shapes
+from alexnet_jax.optimizer import LearningRate, Plateau, initial_plateau
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -165,11 +165,12 @@ def make_train_step(
 
     Returns:
       (state, batch, mean) → (state, metrics). `batch` has `image: u8[B, S, S, 3]`
-      (crops), `label: i32[B]` and `colour_shift: f32[B, 3]`, in grey levels; `mean`
-      is f32[S, S, 3]. The state is donated: its buffers are gone after the call. The
-      metrics are `sums` (f32[4], of `metrics.example_sums`), `learning_rate` and
-      `squared_norms` (f32[tower, 3]: each tower's share of the squared norms of
-      gradient, parameters and update).
+      (crops), `label: i32[B]`, `colour_shift: f32[B, 3]` in grey levels, `gain: f32[B]`
+      that multiplies image and shift, and `corner: i32[B, 2]` and `mirrored: bool[B]`
+      of the crops; for `mean` see `subtract_mean`. The state is donated: its buffers
+      are gone after the call. The metrics are `sums` (f32[4], of
+      `metrics.example_sums`), `learning_rate` and `squared_norms` (f32[tower, 3]: each
+      tower's share of the squared norms of gradient, parameters and update).
     """
     specs = parameter_specs(network)
     shapes = dropout_shapes(network)
@@ -190,8 +191,11 @@ def make_train_step(
         params: Params, batch: Batch, mean: Array, masks: dict[str, Array]
     ) -> tuple[Params, Array]:
         def loss_of(params: Params) -> tuple[Array, Array]:
-            images = batch['image'].astype(jnp.float32) - mean
-            images = scale * (images + batch['colour_shift'][:, None, None, :])
+            images = subtract_mean(
+                batch['image'], mean, batch['corner'], batch['mirrored']
+            )
+            images += batch['colour_shift'][:, None, None, :]
+            images *= scale * batch['gain'][:, None, None, None]
             logits = apply(network, params, images, masks, TOWER)
             log_probs = jax.nn.log_softmax(logits)
             ones = jnp.ones(batch['label'].shape, jnp.float32)
@@ -229,7 +233,11 @@ def make_train_step(
         grads, sums = gradients(state.params, batch, mean, masks)
         rate = learning_rate(state.step, state.plateau)
         updates, opt_state = tx.update(
-            grads, state.opt_state, state.params, learning_rate=rate
+            grads,
+            state.opt_state,
+            state.params,
+            learning_rate=rate,
+            step=state.step,
         )
         new_state = dataclasses.replace(
             state,
@@ -246,13 +254,34 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(
-    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
-) -> Callable[[Params, Batch, Array], Array]:
-    """Compiles the evaluation of one batch.
+def subtract_mean(images: Array, mean: Array, corner: Array, mirrored: Array) -> Array:
+    """Takes the mean image away from crops, as 2012 did or as Caffe does.
 
-    The probabilities of the views are averaged and the loss and the errors taken of
-    the average (§4.1, and the released source).
+    Args:
+      images: u8[B, S, S, 3].
+      mean: f32[S, S, 3], taken from every crop wherever it lies (2012: the centre of
+        the mean image); or the whole, f32[stored, stored, 3], whose part under the
+        crop is taken, mirrored with it (Caffe).
+      corner: i32[B, 2], row and column of each crop.
+      mirrored: bool[B].
+    """
+    size = images.shape[1]
+    if mean.shape[0] == size:
+        return images.astype(jnp.float32) - mean
+
+    def part(corner: Array, mirrored: Array) -> Array:
+        crop = jax.lax.dynamic_slice(mean, (*corner, 0), (size, size, 3))
+        return jnp.where(mirrored, crop[:, ::-1], crop)
+
+    return images.astype(jnp.float32) - jax.vmap(part)(corner, mirrored)
+
+
+def make_predict_step(
+    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
+) -> Callable[[Params, Array, Array], Array]:
+    """Compiles the prediction of one batch.
+
+    The probabilities of the views are averaged (§4.1, and the released source).
 
     Args:
       network: whose parameters will be given.
@@ -261,8 +290,9 @@ def make_eval_step(
       scale: multiplies the pixels less the mean, as in training.
 
     Returns:
-      (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
-      `image: u8[B, stored, stored, 3]`, `label: i32[B]` and `mask: f32[B]`.
+      (params, images, mean) → f32[B, classes], the logarithms of the averaged
+      probabilities. `images` is u8[B, stored, stored, 3]; for `mean` see
+      `subtract_mean`.
     """
     size = network.image_size
 
@@ -271,19 +301,36 @@ def make_eval_step(
         jax.shard_map,
         mesh=mesh,
         in_specs=(parameter_specs(network), P(DATA), P()),
-        out_specs=P(),
+        out_specs=P(DATA),
     )
-    def eval_step(params: Params, batch: Batch, mean: Array) -> Array:
-        probabilities = []
+    def predict_step(params: Params, images: Array, mean: Array) -> Array:
+        of_views = []
         for row, column, mirrored in views:
-            crop = batch['image'][:, row : row + size, column : column + size]
-            crop = crop[:, :, ::-1] if mirrored else crop
-            images = scale * (crop.astype(jnp.float32) - mean)
-            logits = apply(network, params, images, tower_axis=TOWER)
-            probabilities.append(jax.nn.log_softmax(logits))
-        log_probs = jax.nn.logsumexp(jnp.stack(probabilities), axis=0)
-        log_probs -= jnp.log(len(views))
-        sums = metrics.example_sums(log_probs, batch['label'], batch['mask'])
-        return jax.lax.psum(sums, DATA)
+            crops = images[:, row : row + size, column : column + size]
+            crops = crops[:, :, ::-1] if mirrored else crops
+            corner = jnp.tile(jnp.array([row, column]), (len(crops), 1))
+            crops = subtract_mean(crops, mean, corner, jnp.full(len(crops), mirrored))
+            logits = apply(network, params, scale * crops, tower_axis=TOWER)
+            of_views.append(jax.nn.log_softmax(logits))
+        return jax.nn.logsumexp(jnp.stack(of_views), axis=0) - jnp.log(len(views))
+
+    return predict_step
+
+
+def make_eval_step(
+    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
+) -> Callable[[Params, Batch, Array], Array]:
+    """Compiles the evaluation of one batch; arguments as for `make_predict_step`.
+
+    Returns:
+      (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
+      `image: u8[B, stored, stored, 3]`, `label: i32[B]` and `mask: f32[B]`.
+    """
+    predict_step = make_predict_step(network, mesh, views, scale)
+
+    @functools.partial(jax.jit, out_shardings=replicated(mesh))
+    def eval_step(params: Params, batch: Batch, mean: Array) -> Array:
+        log_probs = predict_step(params, batch['image'], mean)
+        return metrics.example_sums(log_probs, batch['label'], batch['mask'])
 
     return eval_step

@@ -13,7 +13,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, figures, metrics, optimizer, progress, writers
+from alexnet_jax import (
+    checkpoint,
+    figures,
+    metrics,
+    optimizer,
+    progress,
+    trained,
+    writers,
+)
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
@@ -61,7 +69,9 @@ def train_and_evaluate(
         steps=config.train.steps,
         eval_every_epochs=config.train.eval_every_epochs,
     )
-    tx = optimizer.create_optimizer(config.optimizer)
+    tx = optimizer.create_optimizer(
+        config.optimizer, steps_per_epoch=length.steps_per_epoch
+    )
     learning_rate = optimizer.create_learning_rate_schedule(
         config.optimizer,
         steps_per_epoch=length.steps_per_epoch,
@@ -70,10 +80,13 @@ def train_and_evaluate(
     train_step = step_lib.make_train_step(
         network, tx, learning_rate, mesh, config.seed, config.data.scale
     )
-    mean = put_mean(dataset, network, mesh)
+    mean = mesh_lib.put_everywhere(
+        pipeline.mean_to_subtract(dataset, config.data), mesh
+    )
     evaluate = make_evaluation(config, dataset, network, mesh, mean)
 
-    # Where it starts: at the latest checkpoint that verifies, else at step 0.
+    # Where it starts: at the latest checkpoint that verifies, else at step 0, with
+    # the layers of another run if the config names one.
     make_directory(workdir)
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
     restored = checkpoints.restore_latest(
@@ -85,11 +98,13 @@ def train_and_evaluate(
         latest = dict(meta['metrics'])
     else:
         state = step_lib.create_train_state(network, tx, mesh, config.seed)
+        if config.init.workdir:
+            state = copy_layers(state, config, network, mesh)
     first = int(state.step)
     if jax.process_index() == 0:
         writers.write_config(workdir, config_lib.to_json(config))
         writers.write_provenance(workdir, {'first_step': first})
-        print_overview(network, mesh, state, workdir, length)
+        print_overview(config, network, mesh, state, workdir, length)
     writer = writers.MetricWriter(
         workdir,
         is_writer=jax.process_index() == 0,
@@ -212,17 +227,35 @@ def count_classes(config: ConfigDict, dataset: prepare.PreparedDataset) -> int:
     return dataset.num_classes
 
 
-def put_mean(
-    dataset: prepare.PreparedDataset, network: model_lib.Network, mesh: Mesh
-) -> jax.Array:
-    """The centre of the mean image on every device, f32[S, S, 3].
+def copy_layers(
+    state: step_lib.TrainState,
+    config: ConfigDict,
+    network: model_lib.Network,
+    mesh: Mesh,
+) -> step_lib.TrainState:
+    """Puts the layers of `config.init` from another run's best checkpoint in place.
 
-    As in 2012 every crop, wherever it lies, has the centre of the mean taken from it.
+    Raises:
+      ValueError: that run has no such layer, or with another shape.
     """
-    size = network.image_size
-    start = augment.centre_offset(dataset.stored_size, size)
-    centre = dataset.mean_image[start : start + size, start : start + size]
-    return jax.device_put(centre.astype(np.float32), mesh_lib.replicated(mesh))
+    source = config.init.workdir
+    theirs = trained.load(Path(source)).params
+    for name in config.init.copy:
+        if name not in theirs:
+            raise ValueError(
+                f'config.init.copy names {name!r}, which the run in {source} does not '
+                f'have; it has {", ".join(theirs)}'
+            )
+        for key, own in state.params[name].items():
+            if theirs[name][key].shape != own.shape:
+                raise ValueError(
+                    f'config.init.copy: {name}/{key} has shape '
+                    f'{theirs[name][key].shape} in {source} and {own.shape} here; '
+                    f'leave {name!r} out of config.init.copy to start it new'
+                )
+    copied = {name: theirs[name] for name in config.init.copy}
+    copied = mesh_lib.put_params(copied, network, mesh)
+    return dataclasses.replace(state, params=state.params | copied)
 
 
 def make_evaluation(
@@ -395,6 +428,7 @@ def caught_signals() -> Iterator[list[int]]:
 
 
 def print_overview(
+    config: ConfigDict,
     network: model_lib.Network,
     mesh: Mesh,
     state: step_lib.TrainState,
@@ -402,21 +436,33 @@ def print_overview(
     length: progress.RunLength,
 ) -> None:
     """Prints the parameters with each device's part, the mesh and the length."""
-    rows = [('parameter', 'shape', 'per device', 'size')]
+    rows = [('parameter', 'shape', 'per device', 'size', 'rate', 'decay', 'starts')]
+    decays = dict(config.optimizer.layer_decays)
     for layer in network.layers:
+        copied = config.init.workdir and layer.name in config.init.copy
+        multiplier = optimizer.layer_multiplier(config.optimizer, layer.name, 0.0)
         for name, value in state.params[layer.name].items():
             part = value.sharding.shard_shape(value.shape)
+            rate = config.optimizer.learning_rate * float(np.asarray(multiplier))
+            decay = decays.get(layer.name, config.optimizer.weight_decay)
+            if name == 'bias':
+                rate, decay = rate * config.optimizer.bias_rate, 0.0
             rows.append(
-                (f'{layer.name}/{name}', f'{value.shape}', f'{part}', f'{value.size:,}')
-            )
+                (
+                    f'{layer.name}/{name}', f'{value.shape}', f'{part}',
+                    f'{value.size:,}', f'{rate:g}', f'{decay:g}',
+                    f'from {config.init.workdir}' if copied else 'new',
+                )
+            )  # fmt: skip
     total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    rows.append(('total', '', '', f'{total:,}'))
+    rows.append(('total', '', '', f'{total:,}', '', '', ''))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, shape, part, size in rows:
-        print(
-            f'{name:<{widths[0]}}  {shape:<{widths[1]}}  '
-            f'{part:<{widths[2]}}  {size:>{widths[3]}}'
-        )
+    for row in rows:
+        cells = [
+            f'{cell:>{width}}' if column in (3, 4, 5) else f'{cell:<{width}}'
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print('  '.join(cells).rstrip())
     layout = ' × '.join(f'{axis}={size}' for axis, size in mesh.shape.items())
     device = mesh.devices.flat[0]
     print(f'mesh: {layout} ({mesh.size} × {device.device_kind})')

@@ -17,7 +17,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     'base': {},
     'tanh': {'model.activation': 'tanh'},  # §3.1, Figure 1
     'one_tower': {'model.towers': 1},  # §3.2: every map reads every map
-    'no_lrn': {'model.*.lrn': False},  # §3.3
+    # §3.3. As run #148: the released net's spatial norm goes too.
+    'no_lrn': {'model.*.lrn': False, 'model.*.spatial_norm': False},
     'lrn_2e-5': {'model.lrn.alpha': 2e-5},  # what the released source ran
     'lrn_k1': {'model.lrn.k': 1.0},  # Caffe's
     'no_overlap': {'model.pool.size': 2},  # §3.4
@@ -28,6 +29,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     'inverted_dropout': {'model.dropout_scaling': 'train'},  # today's form
     'no_weight_decay': {'optimizer.weight_decay': 0.0},  # §5
     'bias_0': {'model.*.init_bias': 0.0},  # §5: bias 1 speeds the start
+    'released_init': {f'model.conv{i}.init_std': 0.03 for i in (3, 4, 5)},
     'paper_init': {'model.*.init_std': 0.01},  # §5
     'no_momentum': {'optimizer.momentum': 0.0},
     # §7: "removing any of the middle layers". The layer that then reads across the

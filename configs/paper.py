@@ -26,7 +26,10 @@ def get_config() -> ConfigDict:
     config.model.num_classes = 1000  # §2; 0: as many as the data set has
     config.model.activation = 'relu'  # §3.1; 'tanh', 'linear'
     config.model.compute_dtype = 'float32'  # not in paper: 'bfloat16' for accelerators
-    config.model.lrn = ConfigDict({'size': 5, 'k': 2.0, 'alpha': 1e-4, 'beta': 0.75})
+    # §3.3, alpha per squared term as its formula reads; the towers keep apart.
+    config.model.lrn = ConfigDict(
+        {'size': 5, 'k': 2.0, 'alpha': 1e-4, 'beta': 0.75, 'across_towers': False}
+    )
     config.model.pool = ConfigDict({'size': 3, 'stride': 2})  # §3.4
     # §4.2: the mask alone in training, outputs × 0.5 in testing. 'train' is today's
     # inverted form.
@@ -76,16 +79,25 @@ def get_config() -> ConfigDict:
     config.data.validation_split = 'validation'
     config.data.test_split = ''  # the 2012 test labels were never released
     config.data.stored_size = 256  # §2
+    config.data.fit = 'crop'  # §2: short side, centre square; 'warp' stretches (Caffe)
     config.data.encoding = 'jpeg'  # not in paper; 'raw' is faster and 8 times larger
     config.data.jpeg_quality = 95  # not in paper; cuda-convnet2's choice
     config.data.auto_prepare_gb = 2.0  # the main job prepares smaller sets by itself
     config.data.crop_size = 224  # §3.5
     config.data.random_crop = True  # §4.1
     config.data.mirror = True  # §4.1
-    # §4.1: PCA of RGB, N(0, 0.1) per component and image. Times the standard deviation
-    # along each component: the paper says eigenvalue, which on 0–255 images would be
-    # 1,483 grey levels; the released source takes the square root.
-    config.data.colour_std = 0.1  # 0: no colour shift
+    config.data.crop_chunk = 1  # images in a row that share a crop and mirror
+    config.data.reshuffle = True  # not in paper: another order in each epoch
+    # §4.1: PCA of RGB, N(0, 0.1) per component and image, times its eigenvalue (of
+    # pixels between 0 and 1: on 0–255 that would be 1,483 grey levels). 'released'
+    # takes the eigenvalue's root and divides the image by 1.1.
+    config.data.colour_std = 0.1  # 0: no colour noise
+    config.data.colour_form = 'paper'
+    config.data.colour_constants = 'data'  # or 'krizhevsky', 'community'
+    config.data.colour_off_epoch = 0.0  # without noise from here on; 0: never
+    # Taken from a crop: the centre of the mean image whatever the crop (not in paper;
+    # 2012), or its part under the 'crop' (Caffe).
+    config.data.mean = 'centre'
     # After the mean. The paper's LRN and conv1 are made for grey levels of 0–255.
     config.data.scale = 1.0
     config.data.threads = 2  # not in paper: readers and decoders
@@ -96,6 +108,11 @@ def get_config() -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 0.0005  # of kernels; §5's rule names only w
     config.optimizer.bias_rate = 1.0  # × the learning rate: "an equal rate for all"
+    config.optimizer.bias_annealed = True  # False: biases ignore the schedule …
+    config.optimizer.bias_cuts = ()  # … and are cut by 10 at these epochs
+    # (layer, from epoch, multiplier of its rate); 0 freezes. Not in paper.
+    config.optimizer.layer_rates = ()
+    config.optimizer.layer_decays = ()  # (layer, instead of weight_decay)
     # §5 divides by 10 by hand when the validation error stops improving, three times
     # before the end: 'plateau' does it by rule. Also 'constant', 'steps', 'cosine',
     # 'dexp'.
@@ -125,6 +142,10 @@ def get_config() -> ConfigDict:
     config.train.checkpoint_every_steps = 2000
     config.train.keep_checkpoints = 2  # besides the best by validation error
     config.train.histogram_every_evals = 1  # parameter histograms and kernel pictures
+
+    # Start from the best checkpoint of another run's workdir: the layers named in
+    # `copy` are its, the others new.
+    config.init = ConfigDict({'workdir': '', 'copy': ()})
 
     config.mesh = ConfigDict({'data': 0, 'tower': 0})  # 0: chosen from the devices
     config.lock()

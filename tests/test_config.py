@@ -10,22 +10,38 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import model
 from configs import ablations
 
-SHIPPED = sorted(
+FILES = sorted(
     path.stem
     for path in (Path(__file__).parents[1] / 'configs').glob('*.py')
     if path.stem not in ('__init__', 'ablations')
 )
-# A new config must be given its count here.
+# A new config, `file` or `file:argument`, must be given its count here.
 PARAMETERS = {
     'paper': 60_965_224,
+    'released_2012': 60_965_224,
+    'released_2012:145-2010': 60_965_224,
+    'half': 59_798_312,
+    'columns': 81_591_720,
+    'six_conv': 61_555_304,
+    'caffe': 60_965_224,
+    'caffenet': 60_965_224,
+    'one_tower': 61_100_840,
+    'one_tower:torchvision': 61_100_840,
+    'cuda_convnet:80sec': 145_578,
+    'cuda_convnet:18pct': 89_578,
+    'cuda_convnet:conv_local_13pct': 1_116_490,
+    'cuda_convnet:conv_local_11pct': 2_112_970,
     'cifar10': 1_011_978,
     'clothing': 3_572_842,
     'demo': 255_562,
 }
+BASES = ('paper', 'released_2012', 'cifar10', 'clothing', 'demo')
 
 # Refused rather than trained as a copy of the base.
 ALREADY_SO = [
     ('paper_init', 'paper'),
+    ('lrn_2e-5', 'released_2012'),
+    ('released_init', 'released_2012'),
     ('no_mirror', 'demo'),
     *(('bias_0', name) for name in ('cifar10', 'clothing', 'demo')),
     ('no_colour', 'cifar10'),
@@ -36,10 +52,15 @@ ALREADY_SO = [
 
 
 def load(name: str) -> ConfigDict:
-    return importlib.import_module(f'configs.{name}').get_config()
+    file, *argument = name.split(':')
+    return importlib.import_module(f'configs.{file}').get_config(*argument)
 
 
-@pytest.mark.parametrize('name', SHIPPED)
+def test_every_config_file_is_listed_here():
+    assert {name.split(':')[0] for name in PARAMETERS} == set(FILES)
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
 def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
     config = load(name)
     config_lib.validate(config)
@@ -49,7 +70,13 @@ def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
     assert sum(s.parameters for s in model.layer_shapes(network)) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize('base', SHIPPED)
+@pytest.mark.parametrize('name', ['released_2012', 'one_tower', 'cuda_convnet'])
+def test_an_unknown_argument_of_a_config_file_is_named(name):
+    with pytest.raises(ValueError, match=r'no such.*there are'):
+        load(f'{name}:1999')
+
+
+@pytest.mark.parametrize('base', BASES)
 @pytest.mark.parametrize('name', ablations.ABLATIONS)
 def test_ablation_is_valid_and_changes_exactly_its_declared_keys(name, base):
     config = load(base)
@@ -96,6 +123,19 @@ BAD = [
     ({'data.encoding': 'png'}, ['encoding', "'jpeg'"]),
     ({'data.jpeg_quality': 101}, ['jpeg_quality', '100']),
     ({'data.train_split': ''}, ['train_split']),
+    ({'data.fit': 'pad'}, ['data.fit', "'warp'"]),
+    ({'data.colour_form': 'fancy'}, ['colour_form', "'released'"]),
+    ({'data.crop_chunk': 0}, ['crop_chunk', '0']),
+    ({'optimizer.bias_cuts': (3.0,)}, ['bias_cuts', 'bias_annealed=False']),
+    ({'optimizer.layer_rates': (('conv9', 0.0, 1.0),)}, ['layer_rates', "'conv9'"]),
+    ({'optimizer.layer_rates': (('conv1', 1.0),)}, ['layer_rates', 'multiplier']),
+    (
+        {'optimizer.layer_rates': (('conv1', 5.0, 1.0), ('conv2', 2.0, 0.0))},
+        ['layer_rates', 'in order'],
+    ),
+    ({'optimizer.layer_decays': (('fc9', 1.0),)}, ['layer_decays', "'fc9'"]),
+    ({'init.copy': ('fc9',)}, ['init.copy', "'fc9'"]),
+    ({'init.workdir': 'runs/paper'}, ['init.workdir', 'init.copy']),
     ({'mesh.tower': 3}, ['mesh.tower=3', 'towers=2']),
     ({'mesh.data': 3}, ['batch_size=128', 'mesh.data=3']),
     ({'mesh.data': -1}, ['mesh.data', '-1']),

@@ -23,7 +23,7 @@ def test_update_is_2012s_over_two_cuts_of_the_rate():
     rate = optimizer.create_learning_rate_schedule(
         config, steps_per_epoch=10, total_steps=60
     )
-    tx = optimizer.create_optimizer(config)
+    tx = optimizer.create_optimizer(config, steps_per_epoch=10)
     rng = np.random.default_rng(0)
     params = {
         'fc': {'kernel': jnp.asarray(rng.normal(size=(3, 2))), 'bias': jnp.ones(2)}
@@ -39,6 +39,7 @@ def test_update_is_2012s_over_two_cuts_of_the_rate():
             state,
             params,
             learning_rate=rate(jnp.int32(step), optimizer.initial_plateau()),
+            step=jnp.int32(step),
         )
         params = optax.apply_updates(params, updates)
         epsilon = 0.01 * 0.1 ** ((step >= 20) + (step >= 40))

@@ -64,6 +64,9 @@ def test_shapes_and_types(prepared):
         'image': ((8, CROP, CROP, 3), 'uint8'),
         'label': ((8,), 'int32'),
         'colour_shift': ((8, 3), 'float32'),
+        'gain': ((8,), 'float32'),
+        'corner': ((8, 2), 'int32'),
+        'mirrored': ((8,), 'bool'),
     }
 
 

@@ -21,6 +21,9 @@ def make_batches(count):
             'image': rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
             'label': rng.integers(0, CLASSES, BATCH).astype(np.int32),
             'colour_shift': rng.normal(0, 9, (BATCH, 3)).astype(np.float32),
+            'gain': np.full(BATCH, 1 / 1.1, np.float32),
+            'corner': np.zeros((BATCH, 2), np.int32),
+            'mirrored': np.zeros(BATCH, bool),
         }
         for _ in range(count)
     ]
@@ -32,7 +35,7 @@ def runs():
     config = paper.get_config()
     config.model.width = 0.125
     network = model.network_from_config(config.model, SIZE, CLASSES)
-    tx = optimizer.create_optimizer(config.optimizer)
+    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=10)
     rate = optimizer.create_learning_rate_schedule(
         config.optimizer, steps_per_epoch=10, total_steps=100
     )
@@ -104,7 +107,7 @@ def test_first_loss_is_that_of_the_plain_module(runs):
         network, jax.random.fold_in(jax.random.key(0), 0), BATCH, mesh
     )
     images = batch['image'].astype(np.float32) - 120
-    images += batch['colour_shift'][:, None, None, :]
+    images = (images + batch['colour_shift'][:, None, None, :]) / 1.1
     log_probs = jax.nn.log_softmax(module(jnp.asarray(images), masks))
     loss = -np.mean(np.asarray(log_probs)[np.arange(BATCH), batch['label']])
     assert results[1, 1]['losses'][0] == pytest.approx(float(loss), rel=1e-5)

@@ -70,7 +70,7 @@ def losses_of(workdir: Path) -> list[tuple[int, float]]:
 
 def final_state(workdir: Path, config):
     network = model.network_from_config(config.model, config.data.crop_size, 10)
-    tx = optimizer.create_optimizer(config.optimizer)
+    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
     one = mesh.make_mesh(data=1, tower=1, towers=2, batch_size=32)
     with checkpoint.Checkpoints(workdir, keep=2, read_only=True) as checkpoints:
         restored = checkpoints.restore_latest(

@@ -42,10 +42,19 @@ def train_batches(
       rows: the rows of the global batch that this process wants.
 
     Yields:
-      image uint8[B,crop,crop,3], label int32[B], colour_shift float32[B,3].
+      image uint8[B,crop,crop,3], label int32[B], colour_shift float32[B,3], gain
+      float32[B], corner int32[B,2], mirrored bool[B].
     """
     read = _reader(dataset, data.train_split)
+    size = num_examples(dataset, data.train_split)
     stored, crop = dataset.stored_size, data.crop_size
+    components, deviations = {
+        'data': (dataset.colour_components, dataset.colour_std),
+        'krizhevsky': augment.KRIZHEVSKY,
+        'community': augment.COMMUNITY,
+    }[data.colour_constants]
+    colour_steps = augment.colour_steps(data.colour_form, deviations)
+    colour_gain = augment.colour_gain(data.colour_form, data.colour_std)
 
     def load(step: int, indices: np.ndarray) -> Batch:
         rng = augment.generator(seed, step)
@@ -53,24 +62,32 @@ def train_batches(
         if not data.random_crop:
             corners = np.full_like(corners, augment.centre_offset(stored, crop))
         flips = augment.mirrors(rng, batch_size) & data.mirror
+        corners = augment.per_chunk(corners, batch_size, data.crop_chunk)[rows]
+        flips = augment.per_chunk(flips, batch_size, data.crop_chunk)[rows]
         shifts = augment.colour_shifts(
-            rng,
-            batch_size,
-            dataset.colour_components,
-            dataset.colour_std,
-            data.colour_std,
+            rng, batch_size, components, colour_steps, data.colour_std
         )
-        indices, corners, flips = indices[rows], corners[rows], flips[rows]
+        gains = np.full(batch_size, colour_gain, np.float32)
+        if 0 < data.colour_off_epoch <= step * batch_size / size:
+            shifts, gains = np.zeros_like(shifts), np.ones_like(gains)
+        indices = indices[rows]
         image = np.empty((len(indices), crop, crop, 3), np.uint8)
         label = np.empty(len(indices), np.int32)
         for i, (pixels, label[i]) in enumerate(read(indices)):
             top, left = corners[i]
             window = pixels[top : top + crop, left : left + crop]
             image[i] = window[:, ::-1] if flips[i] else window
-        return {'image': image, 'label': label, 'colour_shift': shifts[rows]}
+        return {
+            'image': image,
+            'label': label,
+            'colour_shift': shifts[rows],
+            'gain': gains[rows],
+            'corner': corners.astype(np.int32),
+            'mirrored': flips,
+        }
 
-    order = grain.MapDataset.range(num_examples(dataset, data.train_split))
-    order = order.seed(seed).shuffle().repeat().batch(batch_size)
+    order = grain.MapDataset.range(size).seed(seed).shuffle()
+    order = order.repeat(reseed_each_epoch=data.reshuffle).batch(batch_size)
     batches = iter(order.map_with_index(load).to_iter_dataset(_read_options(data)))
     batches.set_state({'next_index': first_step})
     return batches
@@ -112,6 +129,19 @@ def eval_batches(
 
     batches = grain.MapDataset.range(-(-size // batch_size)).map(load)
     return iter(batches.to_iter_dataset(_read_options(data)))
+
+
+def mean_to_subtract(dataset: PreparedDataset, data: ConfigDict) -> np.ndarray:
+    """What `step.subtract_mean` takes from the crops.
+
+    As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
+    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each.
+    """
+    if data.mean == 'crop':
+        return dataset.mean_image
+    start = augment.centre_offset(dataset.stored_size, data.crop_size)
+    stop = start + data.crop_size
+    return dataset.mean_image[start:stop, start:stop]
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:

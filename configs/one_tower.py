@@ -1,0 +1,84 @@
+"""The one-tower net of "One weird trick" (2014), and torchvision's `alexnet`.
+
+    python -m alexnet_jax.main --config=configs/one_tower.py --workdir=runs/one_tower
+    python -m alexnet_jax.main --config=configs/one_tower.py:torchvision …
+
+No groups, 64-192-384-256-256 maps, 61,100,840 parameters. Published errors with one
+view: 42.55 % and 19.81 % (cuda-convnet2, layers-imagenet-1gpu.cfg), 43.48 % and 20.93 %
+(torchvision). torchvision's random resized crops are not offered here: its variant has
+the paper's.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import paper
+
+VARIANTS = ('2014', 'torchvision')
+
+
+def get_config(variant: str = '2014') -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(
+            f'configs/one_tower.py:{variant}: no such variant; there are '
+            f'{", ".join(VARIANTS)}'
+        )
+    config = paper.get_config()
+    config.model.towers = 1
+    for name, features in (('conv1', 64), ('conv2', 192), ('conv4', 256)):
+        config.model[name].features = features
+    if variant == '2014':
+        released_order(config)
+    else:
+        as_in_torchvision(config)
+    return config
+
+
+def released_order(config: ConfigDict) -> None:
+    """cuda-convnet2's: both LRNs, the order and the biases of 2012."""
+    model = config.model
+    model.lrn.alpha = 1e-4 / 5
+    model.conv1.steps = ('lrn', 'pool', 'activation')
+    model.conv5.steps = ('pool', 'activation')
+    for name in ('conv3', 'conv4', 'conv5'):
+        model[name].init_std = 0.03
+    model.fc8.init_bias = -7.0  # about -ln(1000): every class starts unlikely
+    config.data.colour_form = 'released'
+    config.data.colour_constants = 'krizhevsky'
+    config.optimizer.schedule = 'dexp'
+    config.optimizer.bias_rate = 2.0
+    # Biases in two levels where the weights have four: dexp[10, …, 2].
+    config.optimizer.bias_annealed = False
+    config.optimizer.bias_cuts = (45.0,)
+
+
+def as_in_torchvision(config: ConfigDict) -> None:
+    """torchvision/models/alexnet.py and its reference training."""
+    model = config.model
+    with config.unlocked():
+        del model.lrn
+        for name in ('conv1', 'conv2'):
+            model[name].steps = ('activation', 'pool')
+            del model[name].lrn
+        # Dropout before fc6 and fc7, none before fc8.
+        model.conv5.steps = ('activation', 'pool', 'dropout')
+        model.conv5.dropout = 0.5
+        model.fc7.steps = ('activation',)
+        del model.fc7.dropout
+    model.conv1.padding = ((2, 2), (2, 2))
+    model.dropout_scaling = 'train'
+    # PyTorch's default is uniform within ±1 / sqrt(fan-in), for biases too: a standard
+    # deviation of 1 / sqrt(3 fan-in). Ours is a Gaussian of that, with biases of 0.
+    fan_ins = {
+        'conv1': 363, 'conv2': 1600, 'conv3': 1728, 'conv4': 3456, 'conv5': 2304,
+        'fc6': 9216, 'fc7': 4096, 'fc8': 4096,
+    }  # fmt: skip
+    for name, fan_in in fan_ins.items():
+        model[name].init_std = (3 * fan_in) ** -0.5
+        model[name].init_bias = 0.0
+    # Its inputs have unit variance: pixels in [0, 1] less 0.45, through 0.225.
+    config.data.scale = 1 / (255 * 0.225)
+    config.data.colour_std = 0.0
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.schedule = 'steps'
+    config.optimizer.steps.epochs = (30.0, 60.0)
+    config.train.batch_size = 256
