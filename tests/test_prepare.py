@@ -1,15 +1,22 @@
 """Any source becomes the same square records, once, whatever kills the preparation."""
 
 import io
+import json
 import os
 import re
+import shutil
+import signal
+import struct
 import subprocess
 import sys
 import tarfile
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
@@ -18,6 +25,7 @@ from alexnet_jax.data import pipeline, prepare, sources
 from configs import paper
 
 REPOSITORY = Path(__file__).parents[1]
+CLOTHING = '--config=configs/clothing.py'
 
 
 def data_config(tmp_path: Path, **values) -> ConfigDict:
@@ -103,13 +111,203 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     np.testing.assert_array_equal(result, np.repeat((values >> 8)[..., None], 3, 2))
 
 
-def test_rotation_tag_of_a_camera_is_followed():
-    image = photograph(40, 32)
+RGB = (200, 120, 40)
+CMYK = (50, 170, 90, 30)  # of ink: (205, 85, 165) × 225 / 255
+CMYK_AS_RGB = (181, 75, 146)
+
+
+def flat(mode: str, colour: int | tuple[int, ...]) -> Image.Image:
+    return Image.new(mode, (16, 16), colour)
+
+
+def palette() -> Image.Image:
+    image = flat('P', 1)
+    image.putpalette([0, 0, 0, *RGB, 9, 9, 9])
+    return image
+
+
+def sixteen_bit_png(colour_type: int, *pixel: int) -> bytes:
+    """A flat 16×16 PNG of a kind that Pillow cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        length, checksum = len(content), zlib.crc32(kind + content)
+        return struct.pack('>I', length) + kind + content + struct.pack('>I', checksum)
+
+    row = b'\0' + struct.pack(f'>{len(pixel)}H', *pixel) * 16
+    header = struct.pack('>IIBBBBB', 16, 16, 16, colour_type, 0, 0, 0)
+    chunks = (b'IHDR', header), (b'IDAT', zlib.compress(row * 16)), (b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*c) for c in chunks)
+
+
+COLOURS = {
+    'Adobe CMYK': (encode(flat('CMYK', CMYK), 'JPEG', quality=100), CMYK_AS_RGB),
+    # libjpeg-turbo's own encoder writes YCCK, with the inks inverted by us.
+    'Adobe YCCK': (
+        simplejpeg.encode_jpeg(
+            np.full((16, 16, 4), 255 - np.array(CMYK), np.uint8), 100, 'CMYK', '444'
+        ),
+        CMYK_AS_RGB,
+    ),
+    'grey JPEG': (encode(flat('L', 77), 'JPEG', quality=100), (77,) * 3),
+    'grey PNG': (encode(flat('L', 77), 'PNG'), (77,) * 3),
+    'black and white': (encode(flat('1', 1), 'PNG'), (255,) * 3),
+    'palette': (encode(palette(), 'PNG'), RGB),
+    'palette GIF': (encode(palette(), 'GIF'), RGB),
+    # What is transparent keeps the colour that it has in the file.
+    'transparent palette entry': (encode(palette(), 'PNG', transparency=1), RGB),
+    'translucent palette': (encode(palette(), 'PNG', transparency=b'\0\x50'), RGB),
+    'transparent grey': (encode(flat('LA', (77, 0)), 'PNG'), (77,) * 3),
+    'transparent RGB': (encode(flat('RGBA', (*RGB, 0)), 'PNG'), RGB),
+    '16-bit grey': (sixteen_bit_png(0, 0xABCD), (0xAB,) * 3),
+    '16-bit RGB': (sixteen_bit_png(2, *(256 * c + 99 for c in RGB)), RGB),
+    '16-bit grey, alpha': (sixteen_bit_png(4, 0xABCD, 0), (0xAB,) * 3),
+    '16-bit RGB, alpha': (sixteen_bit_png(6, *(256 * c for c in RGB), 0), RGB),
+}
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize(('encoded', 'expected'), COLOURS.values(), ids=COLOURS)
+def test_known_colour_comes_out_of_every_kind_of_file(encoded, expected):
+    pixels = np.asarray(prepare.square(encoded, 16), int)
+    assert np.abs(pixels - expected).max() <= 1
+
+
+def test_adobe_cmyk_is_stored_inverted():
+    encoded = encode(flat('CMYK', CMYK), 'JPEG', quality=100)
+    assert b'Adobe' in encoded
+    samples = simplejpeg.decode_jpeg(encoded, 'CMYK')  # which leaves them as they are
+    assert np.abs(samples - (255 - np.array(CMYK))).max() <= 1
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
+@pytest.mark.parametrize(
+    ('orientation', 'as_stored'),
+    [
+        (1, lambda a: a),
+        (2, np.fliplr),
+        (3, lambda a: np.rot90(a, 2)),
+        (4, np.flipud),
+        (5, lambda a: a.swapaxes(0, 1)),
+        (6, lambda a: np.rot90(a)),  # the reader turns it clockwise
+        (7, lambda a: np.rot90(a, 2).swapaxes(0, 1)),
+        (8, lambda a: np.rot90(a, -1)),
+    ],
+)
+def test_rotation_tag_of_a_camera_is_followed(kind, orientation, as_stored):
+    upright = np.asarray(photograph(40, 32))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise by 90 degrees to see it upright
-    result = prepare.square(encode(image, 'PNG', exif=exif), 32)
-    expected = np.rot90(np.asarray(image), -1)[4:36]
-    np.testing.assert_array_equal(np.asarray(result), expected)
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(as_stored(upright)))
+    options = {'quality': 95, 'subsampling': 0} if kind == 'JPEG' else {}
+    result = prepare.square(encode(image, kind, exif=exif, **options), 32)
+    difference = np.abs(np.asarray(result, int) - upright[:, 4:36])
+    assert difference.mean() <= (2 if kind == 'JPEG' else 0)
+
+
+def test_warp_keeps_the_whole_image():
+    image = photograph(40, 20)
+    expected = image.resize((16, 16), Image.Resampling.BICUBIC)
+    result = prepare.square(encode(image, 'PNG'), 16, 'warp')
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+
+
+def jpeg_of(blocks: np.ndarray) -> bytes:
+    """A grey baseline JPEG of given DCT coefficients, int[rows,columns,8,8], q = 1.
+
+    Its Huffman codes all have one length, so that a code is its symbol's number.
+    """
+    rows, columns = blocks.shape[:2]
+    order = sorted(
+        ((u, v) for u in range(8) for v in range(8)),
+        key=lambda p: (sum(p), p[0] if sum(p) % 2 else p[1]),
+    )
+    ac_symbols = [0] + [16 * run + size for run in range(16) for size in range(1, 11)]
+    ac_symbols.append(0xF0)  # 16 zeros
+    bits = []
+
+    def put(value: int) -> str:
+        size = int(abs(value)).bit_length()
+        return f'{value if value > 0 else value + 2**size - 1:0{size}b}' * (size > 0)
+
+    previous = 0
+    for block in blocks.reshape(-1, 8, 8).astype(int):
+        values = [int(block[p]) for p in order]
+        step, previous = values[0] - previous, values[0]
+        bits.append(f'{abs(step).bit_length():04b}' + put(step))
+        run = 0
+        for value in values[1:]:
+            if not value:
+                run += 1
+                continue
+            while run > 15:
+                bits.append(f'{ac_symbols.index(0xF0):08b}')
+                run -= 16
+            symbol = 16 * run + abs(value).bit_length()
+            bits.append(f'{ac_symbols.index(symbol):08b}' + put(value))
+            run = 0
+        if run:
+            bits.append(f'{0:08b}')
+    stream = ''.join(bits)
+    stream += '1' * (-len(stream) % 8)
+    scan = int(stream, 2).to_bytes(len(stream) // 8, 'big').replace(b'\xff', b'\xff\0')
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack('>BBH', 0xFF, marker, len(content) + 2) + content
+
+    def lengths(of: int, count: int) -> bytes:
+        return bytes(count if n == of else 0 for n in range(1, 17))
+
+    return b''.join(
+        (
+            b'\xff\xd8',
+            segment(0xDB, b'\0' + b'\1' * 64),
+            segment(
+                0xC0, struct.pack('>BHHB3B', 8, 8 * rows, 8 * columns, 1, 1, 17, 0)
+            ),
+            segment(0xC4, b'\0' + lengths(4, 12) + bytes(range(12))),
+            segment(0xC4, b'\x10' + lengths(8, len(ac_symbols)) + bytes(ac_symbols)),
+            segment(0xDA, bytes((1, 1, 0, 0, 63, 0))),
+            scan,
+            b'\xff\xd9',
+        )
+    )
+
+
+def test_both_decoders_use_the_accurate_dct():
+    frequency = np.add.outer(np.arange(8), np.arange(8))
+    rng = np.random.default_rng(0)
+    blocks = rng.normal(0, 120 / (1 + frequency), (8, 8, 8, 8)).round().astype(int)
+    basis = np.cos(np.outer(np.arange(8), 2 * np.arange(8) + 1) * np.pi / 16) / 2
+    basis[0] /= np.sqrt(2)
+    exact = (basis.T @ blocks @ basis).swapaxes(1, 2).reshape(64, 64) + 128
+    exact = exact.clip(0, 255)[..., None]
+    encoded = jpeg_of(blocks)
+    preparation = np.asarray(prepare.square(encoded, 64))
+    reading = simplejpeg.decode_jpeg(encoded, 'RGB')  # as the pipeline calls it
+    fast = simplejpeg.decode_jpeg(encoded, 'RGB', fastdct=True)
+    assert np.abs(preparation - exact).max() < 1
+    assert np.abs(reading - exact).max() < 1
+    assert np.abs(fast - exact).max() > 2  # the fast one would be noticed
+
+
+def test_pixels_in_training_are_those_of_the_statistics(tmp_path):
+    for name in ('cat', 'dog'):
+        (tmp_path / 'photos' / 'train' / name).mkdir(parents=True)
+        for i in range(3):  # noise, at 4:2:0: the hardest for a decoder
+            pixels = np.random.default_rng(i).integers(0, 256, (70, 64, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f'photos/train/{name}/{i}.png')
+    data = data_config(tmp_path, data_dir=str(tmp_path / 'photos'), stored_size=64)
+    data.update(encoding='jpeg', jpeg_quality=90, crop_size=64, validation_split='')
+    dataset = prepare.open_prepared(data)
+    batch = next(pipeline.eval_batches(dataset, data, split='train', batch_size=6))
+    builder = tfds.builder_from_directory(dataset.directory)
+    raw = builder.as_data_source(
+        'train', decoders={'image': tfds.decode.SkipDecoding()}
+    )
+    for example, pixels in zip(raw, batch['image'], strict=True):
+        expected = np.asarray(Image.open(io.BytesIO(example['image'])), int)
+        assert np.abs(pixels - expected).max() <= 1
+    np.testing.assert_allclose(dataset.mean_image, batch['image'].mean(0), atol=0.5)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (2000, 1), (3, 500)])
@@ -243,13 +441,222 @@ def test_killed_preparation_resumes_without_redoing_shards(
     np.testing.assert_array_equal(resumed.mean_image, whole.mean_image)
 
 
-def test_undecodable_image_stops_the_preparation_by_name(folder, tmp_path):
-    bad = folder / 'train' / 'cat' / 'bad.jpg'
-    bad.write_bytes((folder / 'train' / 'cat' / '0.jpg').read_bytes()[:200])
+def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
+    for name in ('cat', 'dog'):
+        directory = tmp_path / 'photos' / 'train' / name
+        directory.mkdir(parents=True)
+        for i in range(128):
+            (directory / f'{i:03}.png').write_bytes(
+                encode(photograph(16, 16, i), 'PNG')
+            )
+    stuck = directory / '127.png'  # in the second of two shards
+    stuck.unlink()
+    os.mkfifo(stuck)  # its reader waits for ever
+    flags = ['--source=folder', '--skip_bad', '--workers=2']
+    flags += [
+        f'--config.data.{key}={value}'
+        for key, value in {
+            'data_dir': tmp_path / 'photos',
+            'prepared_dir': tmp_path / 'prepared',
+            'validation_split': '',
+            'stored_size': 16,
+        }.items()
+    ]
+    command = [sys.executable, '-m', 'alexnet_jax.data.prepare', *flags]
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+    with (tmp_path / 'log').open('w') as log:
+        killed = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while not (done := list(tmp_path.glob('prepared/*/*/.*00002.npz'))):
+            assert killed.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        children = Path(f'/proc/{killed.pid}/task/{killed.pid}/children')
+        workers = [Path('/proc') / pid for pid in children.read_text().split()]
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    while any(w.exists() and 'State:\tZ' not in state(w) for w in workers):
+        assert time.monotonic() < deadline  # none is left behind
+        time.sleep(0.05)
+    shard = done[0].with_name(done[0].name[1 : -len('.npz')])
+    written = shard.stat().st_mtime_ns
+    stuck.unlink()
+    stuck.touch()  # a file that cannot be decoded
+    run = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'train: 255 images, 1 left out, listed in ' in run.stdout
+    assert shard.stat().st_mtime_ns == written
+    assert not list(shard.parent.glob('.*[0-9]'))  # what the killed one was writing
+
+
+def state(process: Path) -> str:
+    try:
+        return (process / 'status').read_text()
+    except OSError:  # gone between the two looks
+        return 'State:\tZ'
+
+
+def add_undecodable(folder: Path) -> None:
+    whole = (folder / 'train' / 'cat' / '0.jpg').read_bytes()
+    (folder / 'train' / 'cat' / 'bad.jpg').write_bytes(whole[:200])
     (folder / 'train' / 'cat' / 'empty.png').touch()
+
+
+def test_undecodable_images_stop_the_preparation_and_are_listed(folder, tmp_path):
+    add_undecodable(folder)
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
-    with pytest.raises(ValueError, match=r'2 images .*bad\.jpg.*empty\.png'):
+    with pytest.raises(ValueError, match=r'2 images .*--skip_bad.*bad\.jpg') as error:
         prepare.open_prepared(data)
+    assert '\n' not in str(error.value)
+    (report,) = tmp_path.glob('prepared/*/1.0.0/undecodable-train.txt')
+    assert str(report) in str(error.value)
+    truncated, empty = report.read_text().splitlines()
+    assert re.match(r'train/cat/bad\.jpg: .*[tT]runcated', truncated)
+    assert empty == 'train/cat/empty.png: no image format that Pillow knows'
+    with pytest.raises(ValueError, match='not prepared'):
+        prepare.open_prepared(data, prepare_missing=False)
+
+
+@pytest.mark.parametrize('shard_examples', [1, 3, 100])  # 1: shards with no record
+def test_skipped_images_stay_out_of_every_count(
+    folder, tmp_path, monkeypatch, shard_examples
+):
+    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', shard_examples)
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    clean = prepare.open_prepared(data)
+    add_undecodable(folder)
+    prepare.prepare(data, sources.open_source(data), skip_bad=True)
+    for _ in range(2):  # and when it is opened again
+        dataset = prepare.open_prepared(data)
+        assert dataset.split_sizes == {'train': 12, 'validation': 6}
+        assert dataset.left_out == {'train': 2, 'validation': 0}
+    np.testing.assert_array_equal(dataset.mean_image, clean.mean_image)
+    for split in ('train', 'train[5:]', 'validation'):
+        got, expected = stored(dataset, split), stored(clean, split)
+        assert len(got) == len(expected) == pipeline.num_examples(dataset, split)
+        for example, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(example['image'], other['image'])
+    lines = (dataset.directory / 'undecodable-train.txt').read_text().splitlines()
+    assert len(lines) == 2
+
+
+def test_what_a_killed_run_skipped_stops_one_that_must_not_skip(
+    folder, tmp_path, monkeypatch
+):
+    add_undecodable(folder)
+    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', 3)
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    source = sources.open_source(data)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, '_write_metadata', killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(data, source, skip_bad=True)
+    with pytest.raises(ValueError, match=r'2 images .* cannot be decoded'):
+        prepare.prepare(data, source)
+    prepare.prepare(data, source, skip_bad=True)
+    assert prepare.open_prepared(data).left_out['train'] == 2
+
+
+def test_a_split_without_any_good_image_is_refused(folder, tmp_path):
+    for file in (folder / 'validation').glob('*/*'):
+        file.write_bytes(b'')
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    with pytest.raises(ValueError, match="no image of the split 'validation'"):
+        prepare.prepare(data, sources.open_source(data), skip_bad=True)
+
+
+def test_missing_examples_and_damaged_shards_are_errors(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', 3)
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    read = sources.FolderSource.read
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sources.FolderSource, 'read', lambda *args: list(read(*args))[:-1]
+        )
+        with pytest.raises(ValueError, match=r'gave 2 examples for train\[0:3\]'):
+            prepare.open_prepared(data)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, '_write_metadata', killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.open_prepared(data)
+    shard, *_ = sorted(tmp_path.glob('prepared/*/1.0.0/photos-train*'))
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r'instead of 3; remove it and run'):
+        prepare.open_prepared(data)
+    shard.unlink()
+    (shard.parent / f'.{shard.name}.npz').write_bytes(b'')  # as a power cut may
+    assert prepare.open_prepared(data).split_sizes['train'] == 12
+
+
+def test_photograph_that_vanishes_is_named(folder, tmp_path):
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    source = sources.open_source(data)
+    (folder / 'train' / 'dog' / '0.jpg').unlink()
+    with pytest.raises(ValueError, match=r'cannot read .*train/dog/0\.jpg: No such'):
+        prepare.prepare(data, source)
+
+
+def test_full_disk_is_foreseen_from_what_is_still_missing(
+    folder, tmp_path, monkeypatch
+):
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    free = 18 * 16 * 16 * 3  # the records of both splits
+    monkeypatch.setattr(
+        sources.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(1, 1, free)
+    )
+    free -= 1
+    with pytest.raises(ValueError, match=r'about 1\.38e-05 GB .* free; make room') as e:
+        prepare.open_prepared(data)
+    assert '\n' not in str(e.value) and 'prepared_dir' in str(e.value)
+    assert not (tmp_path / 'prepared').exists()
+    data.validation_split = ''
+    prepare.open_prepared(data)  # only the training split: there is room
+    data.validation_split = 'validation'
+    free = 6 * 16 * 16 * 3
+    assert prepare.open_prepared(data).split_sizes['validation'] == 6
+
+
+def test_warped_set_is_another_than_the_cropped_one(folder, tmp_path):
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    cropped = prepare.open_prepared(data)
+    assert re.fullmatch(r'photos-16-raw-[0-9a-f]{8}', cropped.directory.parent.name)
+    data.fit = 'warp'
+    warped = prepare.open_prepared(data)
+    assert re.fullmatch(r'photos-16warp-raw-\w{8}', warped.directory.parent.name)
+    widest = Image.open(folder / 'train' / 'cat' / '5.JPEG')
+    expected = widest.resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(stored(warped, 'train')[5]['image'], expected)
+    folder.rename(tmp_path / 'elsewhere')
+    assert prepare.open_prepared(data).directory == warped.directory
+    data.fit = 'crop'
+    assert prepare.open_prepared(data).directory == cropped.directory
+
+
+def test_mean_image_and_colour_pca_are_plain_files_too(folder, tmp_path):
+    data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
+    dataset = prepare.open_prepared(data)
+    mean = np.load(dataset.directory / 'mean_image-train.npy')
+    np.testing.assert_array_equal(mean, dataset.mean_image)
+    picture = Image.open(dataset.directory / 'mean_image-train.png')
+    assert np.abs(np.asarray(picture) - mean).max() <= 0.5
+    pca = json.loads((dataset.directory / 'colour_pca-train.json').read_text())
+    assert pca['images'] == 12 and pca['splits'] == ['train']
+    np.testing.assert_allclose(pca['mean_colour'], mean.mean((0, 1)), rtol=1e-5)
+    pixels = np.stack([e['image'] for e in stored(dataset, 'train')]).reshape(-1, 3)
+    along = (pixels - pixels.mean(0)) @ np.array(pca['components'])[0]
+    assert along.std() == pytest.approx(pca['standard_deviations'][0], rel=1e-4)
+    assert along.var() == pytest.approx(pca['variances'][0], rel=1e-4)
 
 
 # TFDS sets.
@@ -300,7 +707,7 @@ def imagenet_tars(manual_dir: Path) -> None:
             add_file(validation, name, encode(photograph(40, 50, seed=i), 'JPEG'))
 
 
-def test_real_imagenet_builder_on_stand_in_tars(tmp_path):
+def test_real_imagenet_builder_on_stand_in_tars(tmp_path, capsys, monkeypatch):
     data = data_config(tmp_path, data_dir=str(tmp_path / 'tfds'))
     data.update(source='imagenet2012', stored_size=32, crop_size=28, encoding='jpeg')
     with pytest.raises(
@@ -309,7 +716,20 @@ def test_real_imagenet_builder_on_stand_in_tars(tmp_path):
         prepare.open_prepared(data)
     assert str(tmp_path / 'tfds' / 'downloads' / 'manual') in str(e.value)
     imagenet_tars(tmp_path / 'tfds' / 'downloads' / 'manual')
+    with monkeypatch.context() as patch:
+        full = shutil._ntuple_diskusage(1, 1, 0)
+        patch.setattr(sources.shutil, 'disk_usage', lambda path: full)
+        with pytest.raises(
+            ValueError, match=r'0 GB are free; .* config\.data\.data_dir'
+        ):
+            prepare.open_prepared(data)
     dataset = prepare.open_prepared(data)
+    warnings = [x for x in capsys.readouterr().err.splitlines() if 'published' in x]
+    assert len(warnings) == 2
+    assert re.search('1,281,167 images in train, 12 were prepared', warnings[0])
+    assert re.search('50,000 images in validation, 5 were prepared', warnings[1])
+    keys = [key for key, *_ in sources.open_source(data).read('validation', 0, 1)]
+    assert re.fullmatch(r'validation\[0\] ILSVRC2012_val_0+\d\.JPEG', keys[0])
     assert dataset.num_classes == 1000
     assert dataset.split_sizes == {'train': 12, 'validation': 5}
     labels = sorted(int(e['label']) for e in stored(dataset, 'train'))
@@ -351,6 +771,7 @@ def test_too_large_a_set_prints_the_command_that_prepares_it(folder, tmp_path):
         ({'train_split': 'training'}, "no split 'training'; it has train, validation"),
         ({'train_split': 'train[:'}, "cannot read the split 'train\\[:'"),
         ({'train_split': ''}, 'train_split'),
+        ({'fit': 'stretch'}, 'fit=.stretch.; one of crop, warp'),
         ({'encoding': 'webp'}, 'encoding=.webp.; one of raw, jpeg'),
         ({'source': 'cifer10'}, 'did you mean cifar10'),
         ({'source': 'mnist'}, 'not prepared in .*download=True'),
@@ -391,22 +812,20 @@ def test_unwritable_prepared_dir_is_one_line(folder, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['extra'], 'extra'),
-        (['--config.data.stored_sizes=3'], 'stored_size'),
-        (['--workers=0'], '--workers=0'),
-        (['--config.data.data_dir=/nowhere'], '/nowhere'),
+        ([CLOTHING, 'extra'], 'extra'),
+        ([CLOTHING, '--config.data.stored_sizes=3'], 'stored_size'),
+        ([CLOTHING, '--workers=0'], '--workers=0'),
+        ([CLOTHING, '--config.data.data_dir=/nowhere'], '/nowhere'),
+        ([], '--source=NAME or --config=FILE is needed'),
+        (['--source=cifer10'], 'did you mean cifar10'),
+        (['--source=mnist', '--config.data.source=mnist'], 'give one'),
     ],
 )
 def test_command_line_ends_in_one_line(tmp_path, arguments, message):
     run = subprocess.run(
-        [
-            sys.executable,
-            *['-m', 'alexnet_jax.data.prepare', '--config=configs/clothing.py'],
-            f'--config.data.prepared_dir={tmp_path}',
-            *arguments,
-        ],
+        [sys.executable, '-m', 'alexnet_jax.data.prepare', *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'TFDS_DATA_DIR': str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=120,

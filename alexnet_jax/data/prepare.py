@@ -1,19 +1,26 @@
 """Turn a data set into square records of one size, with its mean image and colour PCA.
 
+    python -m alexnet_jax.data.prepare --source=imagenet2012 --workers=8
     python -m alexnet_jax.data.prepare --config=configs/cifar10.py --workers=2
+
+One of the two is needed: --config=FILE prepares what the `data` part of a config
+describes; --source=NAME (a TFDS name, or 'folder' with --config.data.data_dir=DIR)
+alone takes the rest from configs/paper.py. Either goes with --config.data.KEY=VALUE.
 
 The short side is resized to config.data.stored_size (Pillow's bicubic filter, which
 widens with the reduction and so does not alias) and the central square kept, as §2 of
-the paper does; a square image of that size passes unchanged. The result is a TFDS set
-in array_record files:
+the paper does; a square image of that size passes unchanged. config.data.fit='warp'
+resizes both sides instead. The result is a TFDS set in array_record files:
 
     <prepared_dir>/<source>-<size>-<encoding>-<fingerprint>/1.0.0/
 
 A killed preparation goes on where it stood: a shard is written under a temporary name,
 its sums beside it, and `statistics-<split>.npz` when the whole split is done.
+docs/preparation.md has the formats, the decoders and the checks.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import fcntl
@@ -21,10 +28,13 @@ import hashlib
 import io
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import shutil
 import sys
+import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +44,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 from array_record.python import array_record_module
 from ml_collections import ConfigDict
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tensorflow_datasets.core import dataset_info
 from tqdm import tqdm
 
@@ -42,10 +52,16 @@ from alexnet_jax import command_line
 from alexnet_jax.data import sources
 
 ENCODINGS = ('raw', 'jpeg')
+FITS = ('crop', 'warp')
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
+# A small set has this many shards, or there would be nothing for a second worker; but
+# none with fewer examples than the second number.
+SMALL_SET_SHARDS, SMALLEST_SHARD = 16, 128
 # 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
 JPEG_FRACTION = 0.25
+
+_PAPER_CONFIG = Path(__file__).parents[2] / 'configs' / 'paper.py'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +78,7 @@ class PreparedDataset:
     )  # float32[3], of the pixels along each component, largest first
     colour_components: np.ndarray  # float32[3,3], unit vectors as columns
     split_sizes: dict[str, int]
+    left_out: dict[str, int]  # images of each split that could not be decoded
 
     @property
     def num_classes(self) -> int:
@@ -111,33 +128,73 @@ def prepare(
     source: sources.FolderSource | sources.TfdsSource,
     *,
     workers: int = 1,
+    skip_bad: bool = False,
 ) -> Path:
-    """Write what is missing of the records that config.data names; their directory."""
+    """Write what is missing of the records that config.data names; their directory.
+
+    Args:
+      data: config.data.
+      source: what `sources.open_source` found for it.
+      workers: processes that decode and resize.
+      skip_bad: leave images out that cannot be decoded, instead of stopping.
+
+    Raises:
+      ValueError: one line; among the reasons are a full disk, images that cannot be
+        decoded, and records that are not as many as the examples of the source.
+    """
     _check(data)
     directory = _directory(data, source)
+    splits = sources.named_splits(data)
+    to_write = sum(
+        shard.stop - shard.start
+        for split in splits
+        if not _statistics(directory, split).exists()
+        for shard in _shards(data, source, split, directory)
+        if not shard.done
+    )
+    sources.check_free_disk(
+        directory, to_write * _record_bytes(data), 'config.data.prepared_dir'
+    )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / '.lock'):
-            for split in sources.named_splits(data):
+            _remove_temporaries(directory)
+            for split in splits:
                 if not _statistics(directory, split).exists():
-                    _prepare_split(data, source, split, directory, workers)
+                    _prepare_split(data, source, split, directory, workers, skip_bad)
+            dataset = _open(directory, data)
+            _write_plain_files(dataset, data)
     except OSError as error:
         raise ValueError(
             f'cannot write {directory}: {error.strerror or error} '
             '(config.data.prepared_dir says where prepared sets go)'
         ) from error
+    for line in _differences_from_published(dataset, data):
+        print(f'warning: {line}', file=sys.stderr)
     return directory
 
 
-def square(encoded: bytes, size: int) -> Image.Image:
-    """Decode any image to RGB, short side to `size`, centre square."""
+def square(encoded: bytes, size: int, fit: str = 'crop') -> Image.Image:
+    """Decode any image to RGB and make a square of it.
+
+    Args:
+      encoded: a file of any format that Pillow reads.
+      size: side of the square.
+      fit: 'crop' brings the short side to `size` and keeps the central square; 'warp'
+        brings both sides to `size`.
+    """
     image = Image.open(io.BytesIO(encoded))
     # A JPEG decodes at 1/2, 1/4 or 1/8 while that leaves twice the pixels needed.
     image.draft(None, (2 * size, 2 * size))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I'):  # 16 bits; Pillow would clip them, not scale
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == 'P':
+        # Its transparent colours count like the others, here as in RGBA.
+        image.info.pop('transparency', None)
     image = image.convert('RGB')
+    if fit == 'warp':
+        return image.resize((size, size), Image.Resampling.BICUBIC)
     side = min(image.size)
     # On whole pixels, so that nothing is resampled where the size is right already.
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -168,19 +225,34 @@ class _Shard:
     stop: int
     path: Path
     size: int
+    fit: str
     encoding: str
     jpeg_quality: int
+    skip_bad: bool = False
 
     @property
     def sums(self) -> Path:
         """Written last: the shard is done where it exists."""
         return self.path.with_name(f'.{self.path.name}.npz')
 
+    @property
+    def done(self) -> bool:
+        # A power cut can leave the name without the content.
+        return self.path.exists() and zipfile.is_zipfile(self.sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """What came of a shard."""
+
+    examples: int  # that the source had
+    undecodable: list[str]  # a line for each: its key and what is wrong
+
 
 def _write_shard(
     shard: _Shard, advance: Callable[[], object] = lambda: None
-) -> list[str]:
-    """Write a shard and its sums, or return the keys of the images it cannot decode."""
+) -> _Outcome:
+    """Write a shard and its sums; nothing if it has images that stop the run."""
     features = features_of(shard.size, shard.encoding, shard.source.class_names)
     shape = (shard.size, shard.size, 3)
     pixel_sum = np.zeros(shape, np.uint64)
@@ -190,45 +262,52 @@ def _write_shard(
     writer = array_record_module.ArrayRecordWriter(
         str(temporary), 'group_size:1,uncompressed'
     )
-    undecodable = []
+    examples, undecodable = 0, []
     try:
-        examples = shard.source.read(shard.split, shard.start, shard.stop)
-        for key, encoded, label in examples:
+        for key, encoded, label in shard.source.read(
+            shard.split, shard.start, shard.stop
+        ):
+            examples += 1
             advance()
             try:
                 record, pixels = _encode(encoded, shard)
-            except (
-                OSError,
-                ValueError,
-                SyntaxError,
-                Image.DecompressionBombError,
-            ) as e:
-                undecodable.append(f'{key} ({str(e)[:60] or type(e).__name__})')
+            except Exception as error:  # Pillow raises many kinds for a damaged file
+                undecodable.append(f'{key}: {_reason(error)}')
                 continue
             writer.write(features.serialize_example({'image': record, 'label': label}))
             pixel_sum += pixels
             flat = pixels.reshape(-1, 3).astype(np.float64)  # exact below 2**53
             product_sum += (flat.T @ flat).astype(np.int64)
         writer.close()
-        if undecodable:
-            return undecodable
+        outcome = _Outcome(examples, undecodable)
+        if examples != shard.stop - shard.start:
+            return outcome
+        if undecodable and not shard.skip_bad:
+            return outcome
         num_bytes = temporary.stat().st_size
         os.replace(temporary, shard.path)
     finally:
         temporary.unlink(missing_ok=True)
     _save_npz(
         shard.sums,
-        count=shard.stop - shard.start,
+        count=examples - len(undecodable),
         num_bytes=num_bytes,
         pixel_sum=pixel_sum,
         product_sum=product_sum,
+        undecodable=np.array(undecodable, np.str_),
     )
-    return []
+    return outcome
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # whose text is an address
+        return 'no image format that Pillow knows'
+    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def _encode(encoded: bytes, shard: _Shard) -> tuple[np.ndarray | bytes, np.ndarray]:
     """The image as stored, and its pixels uint8[S,S,3]."""
-    image = square(encoded, shard.size)
+    image = square(encoded, shard.size, shard.fit)
     if shard.encoding == 'raw':
         pixels = np.asarray(image)
         return pixels, pixels
@@ -252,37 +331,11 @@ def _prepare_split(
     split: str,
     directory: Path,
     workers: int,
+    skip_bad: bool,
 ) -> None:
     shards = _shards(data, source, split, directory)
-    todo = [s for s in shards if not (s.sums.exists() and s.path.exists())]
-    undecodable = []
-    with tqdm(
-        total=source.split_sizes[split],
-        initial=source.split_sizes[split] - sum(s.stop - s.start for s in todo),
-        desc=f'preparing {source.name} {split}',
-        unit=' images',
-        mininterval=0.5,
-    ) as bar:
-        if workers == 1:
-            for shard in todo:
-                undecodable += _write_shard(shard, bar.update)
-        else:
-            # Forking a process that has started JAX or TensorFlow can deadlock.
-            with concurrent.futures.ProcessPoolExecutor(
-                workers, multiprocessing.get_context('spawn')
-            ) as pool:
-                futures = {pool.submit(_write_shard, shard): shard for shard in todo}
-                for future in concurrent.futures.as_completed(futures):
-                    undecodable += future.result()
-                    bar.update(futures[future].stop - futures[future].start)
-    if undecodable:
-        listed = directory / f'undecodable-{split}.txt'
-        listed.write_text('\n'.join(sorted(undecodable)) + '\n')
-        more = f', … (all in {listed})' if len(undecodable) > 3 else ''
-        raise ValueError(
-            f'{len(undecodable)} images of {source.name} cannot be decoded; replace or '
-            f'remove them: {", ".join(sorted(undecodable)[:3])}{more}'
-        )
+    undecodable = _write_shards(shards, workers, skip_bad)
+    _report_undecodable(directory, source, split, undecodable, skip_bad)
     counts, num_bytes, pixel_sum, product_sum = [], 0, 0, 0
     for shard in shards:
         with np.load(shard.sums) as sums:
@@ -290,6 +343,18 @@ def _prepare_split(
             num_bytes += int(sums['num_bytes'])
             pixel_sum = pixel_sum + sums['pixel_sum']
             product_sum = product_sum + sums['product_sum']
+        if (found := _num_records(shard.path)) != counts[-1]:
+            raise ValueError(
+                f'{shard.path} holds {found} records instead of {counts[-1]}; remove '
+                'it and run the same command again'
+            )
+    expected = source.split_sizes[split] - len(undecodable)
+    if sum(counts) != expected:
+        raise ValueError(
+            f'{sum(counts):,} records were written for the split {split!r} of '
+            f'{source.name}, which has {expected:,} images that can be decoded; remove '
+            f'{directory} and prepare it again'
+        )
     _write_metadata(data, source, directory, {split: (counts, num_bytes)})
     _save_npz(
         _statistics(directory, split),
@@ -297,9 +362,139 @@ def _prepare_split(
         num_bytes=num_bytes,
         pixel_sum=pixel_sum,
         product_sum=product_sum,
+        undecodable=np.array(undecodable, np.str_),
     )
     for shard in shards:
         shard.sums.unlink()
+
+
+def _write_shards(shards: list[_Shard], workers: int, skip_bad: bool) -> list[str]:
+    """Write the shards that are not done; the undecodable images of all, in order."""
+    outcomes = {}
+    for shard in shards:
+        if shard.done:
+            lines = _undecodable(shard.sums)
+            outcomes[shard.path] = _Outcome(shard.stop - shard.start, lines)
+    todo = [dataclasses.replace(s, skip_bad=skip_bad) for s in shards if not s.done]
+    total = sum(s.stop - s.start for s in shards)
+    workers = min(workers, len(todo))
+    with tqdm(
+        total=total,
+        initial=total - sum(s.stop - s.start for s in todo),
+        desc=f'preparing {shards[0].source.name} {shards[0].split}',
+        unit=' images',
+        mininterval=0.5,
+    ) as bar:
+        if workers <= 1:
+            outcomes |= {shard.path: _write_shard(shard, bar.update) for shard in todo}
+        else:
+            outcomes |= _write_with_workers(todo, workers, bar)
+    lines = []
+    for shard in shards:
+        outcome = outcomes[shard.path]
+        if outcome.examples != shard.stop - shard.start:
+            raise ValueError(
+                f'{shard.source.name} gave {outcome.examples:,} examples for '
+                f'{shard.split}[{shard.start}:{shard.stop}] where its metadata '
+                f'promises {shard.stop - shard.start:,}; remove it and get it again'
+            )
+        lines += outcome.undecodable
+    return lines
+
+
+def _write_with_workers(
+    todo: list[_Shard], workers: int, bar: tqdm
+) -> dict[Path, _Outcome]:
+    # Forking a process that has started JAX or TensorFlow can deadlock.
+    context = multiprocessing.get_context('spawn')
+    images_read = context.Value('q', 0)
+    written = {}
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, context, _start_worker, (images_read,)
+    )
+    try:
+        futures = {pool.submit(_write_shard_in_worker, s): s.path for s in todo}
+        pending = set(futures)
+        while pending:
+            done, pending = concurrent.futures.wait(
+                pending, 0.5, concurrent.futures.FIRST_COMPLETED
+            )
+            bar.update(images_read.value - (bar.n - bar.initial))
+            written |= {futures[future]: future.result() for future in done}
+    except sources.SourceReadError as error:  # without the worker's traceback
+        raise sources.SourceReadError(str(error)) from None
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ValueError(
+            'a worker was killed, perhaps for its memory; run the same command again '
+            f'with fewer than --workers={workers}, it goes on from here'
+        ) from error
+    finally:  # what waits is dropped, or Ctrl-C would wait for the whole data set
+        pool.shutdown(cancel_futures=True)
+    return written
+
+
+_images_read: Any = None  # in a worker: what all workers have read, for the bar
+
+
+def _start_worker(images_read: Any) -> None:
+    global _images_read
+    _images_read = images_read
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Idle workers of a killed preparation would otherwise wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _write_shard_in_worker(shard: _Shard) -> _Outcome:
+    return _write_shard(shard, _count_one)
+
+
+def _count_one() -> None:
+    with _images_read.get_lock():
+        _images_read.value += 1
+
+
+def _report_undecodable(
+    directory: Path,
+    source: sources.FolderSource | sources.TfdsSource,
+    split: str,
+    undecodable: list[str],
+    skip_bad: bool,
+) -> None:
+    """List the images in a file; raise if they stop the run."""
+    report = _report(directory, split)
+    if not undecodable:
+        report.unlink(missing_ok=True)  # of an earlier attempt
+        return
+    report.write_text('\n'.join(undecodable) + '\n')
+    if len(undecodable) == source.split_sizes[split]:
+        raise ValueError(
+            f'no image of the split {split!r} of {source.name} can be decoded, e.g. '
+            f'{undecodable[0]} (all in {report})'
+        )
+    if not skip_bad:
+        more = ', …' if len(undecodable) > 3 else ''
+        raise ValueError(
+            f'{len(undecodable)} images of {source.name} cannot be decoded; replace or '
+            f'remove them, or leave them out with --skip_bad: '
+            f'{", ".join(undecodable[:3])}{more} (all in {report})'
+        )
+
+
+def _num_records(path: Path) -> int:
+    """The records that a reader finds in a file; -1 if it is damaged."""
+    try:
+        reader = array_record_module.ArrayRecordReader(str(path))
+        count = reader.num_records()
+        reader.close()  # raises what is wrong with the file
+    except Exception:  # its kinds differ between versions
+        return -1
+    return count
 
 
 def _shards(
@@ -311,6 +506,7 @@ def _shards(
     size = source.split_sizes[split]
     per_shard = min(SHARD_EXAMPLES, max(1, int(SHARD_BYTES / _record_bytes(data))))
     count = -(-size // per_shard)
+    count = max(count, min(SMALL_SET_SHARDS, size // SMALLEST_SHARD))
     bounds = [size * i // count for i in range(count + 1)]
     template = _template(source, split, directory)
     return [
@@ -321,6 +517,7 @@ def _shards(
             stop=bounds[i + 1],
             path=Path(template.sharded_filepath(shard_index=i, num_shards=count)),
             size=data.stored_size,
+            fit=data.fit,
             encoding=data.encoding,
             jpeg_quality=data.jpeg_quality,
         )
@@ -403,6 +600,7 @@ def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
     largest = np.abs(components).argmax(0)
     components = components * np.sign(components[largest, range(3)])
     info = json.loads((directory / 'dataset_info.json').read_text())
+    sizes = {s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']}
     return PreparedDataset(
         directory=directory,
         class_names=tuple((directory / 'label.labels.txt').read_text().splitlines()),
@@ -411,10 +609,69 @@ def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
         mean_image=mean_image.astype(np.float32),
         colour_std=np.sqrt(np.maximum(variances, 0)).astype(np.float32),
         colour_components=components.astype(np.float32),
-        split_sizes={
-            s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']
-        },
+        split_sizes=sizes,
+        left_out={s: len(_undecodable(_statistics(directory, s))) for s in sizes},
     )
+
+
+def _undecodable(path: Path) -> list[str]:
+    """The images that were left out of a shard or split; those of before have none."""
+    with np.load(path) as sums:
+        return sums['undecodable'].tolist() if 'undecodable' in sums else []
+
+
+def _write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
+    """The mean image and the colour components for readers without this package."""
+    splits = sources.base_splits(data.train_split)
+    name = '+'.join(splits)
+    mean = io.BytesIO()
+    np.save(mean, dataset.mean_image)
+    picture = io.BytesIO()
+    Image.fromarray(np.rint(dataset.mean_image).astype(np.uint8)).save(picture, 'PNG')
+    pca = {
+        'splits': splits,
+        'images': sum(dataset.split_sizes[split] for split in splits),
+        'mean_colour': dataset.mean_image.mean((0, 1), np.float64).tolist(),
+        # RGB in grey levels of 0–255; the component of the largest variance first.
+        'variances': (dataset.colour_std.astype(np.float64) ** 2).tolist(),
+        'standard_deviations': dataset.colour_std.astype(np.float64).tolist(),
+        'components': dataset.colour_components.T.astype(np.float64).tolist(),
+    }
+    for path, content in (
+        (dataset.directory / f'mean_image-{name}.npy', mean.getvalue()),
+        (dataset.directory / f'mean_image-{name}.png', picture.getvalue()),
+        (
+            dataset.directory / f'colour_pca-{name}.json',
+            (json.dumps(pca, indent=1) + '\n').encode(),
+        ),
+    ):
+        if not path.exists():
+            temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+
+
+def _differences_from_published(
+    dataset: PreparedDataset, data: ConfigDict
+) -> Iterator[str]:
+    """A line for each count that is not the one that the data set is known by."""
+    published = sources.PUBLISHED_COUNTS.get(data.source)
+    if not published:
+        return
+    for split in sources.named_splits(data):
+        found, expected = dataset.split_sizes[split], published.get(split)
+        if expected and found != expected:
+            left_out = dataset.left_out[split]
+            more = f' ({left_out:,} left out as undecodable)' if left_out else ''
+            yield (
+                f'{data.source} is published with {expected:,} images in {split}, '
+                f'{found:,} were prepared{more}: not the whole data set'
+            )
+    if dataset.num_classes != published['classes']:
+        yield (
+            f'{data.source} is published with {published["classes"]:,} classes, '
+            f'{dataset.num_classes:,} were found'
+        )
 
 
 def _complete(directory: Path, data: ConfigDict) -> bool:
@@ -424,6 +681,17 @@ def _complete(directory: Path, data: ConfigDict) -> bool:
 
 def _statistics(directory: Path, split: str) -> Path:
     return directory / f'statistics-{split}.npz'
+
+
+def _report(directory: Path, split: str) -> Path:
+    return directory / f'undecodable-{split}.txt'
+
+
+def _remove_temporaries(directory: Path) -> None:
+    """Files `.NAME.PID` of a preparation that was killed; called with the lock held."""
+    for path in directory.glob('.*'):
+        if re.fullmatch(r'\..+\.\d+(\.npz)?', path.name):
+            path.unlink()
 
 
 def _save_npz(path: Path, **arrays: Any) -> None:
@@ -452,8 +720,9 @@ def _name(data: ConfigDict, digest: str) -> str:
         else data.source
     )
     encoding = f'jpeg{data.jpeg_quality}' if data.encoding == 'jpeg' else 'raw'
+    size = f'{data.stored_size}{"" if data.fit == "crop" else data.fit}'
     name = re.sub(r'[^\w.]', '_', name)
-    return f'{name}-{data.stored_size}-{encoding}-{digest}'
+    return f'{name}-{size}-{encoding}-{digest}'
 
 
 def _record_bytes(data: ConfigDict) -> float:
@@ -467,6 +736,8 @@ def _check(data: ConfigDict) -> None:
         raise ValueError(
             f'config.data.encoding={data.encoding!r}; one of {", ".join(ENCODINGS)}'
         )
+    if data.fit not in FITS:
+        raise ValueError(f'config.data.fit={data.fit!r}; one of {", ".join(FITS)}')
     if data.stored_size < 1:
         raise ValueError(f'config.data.stored_size={data.stored_size}; at least 1')
     if not 1 <= data.jpeg_quality <= 100:
@@ -492,6 +763,18 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; --source without --config stands on configs/paper.py."""
+    names = [a.lstrip('-').partition('=')[0] for a in argv[1:] if a.startswith('-')]
+    if 'source' in names and 'config.data.source' in names:
+        sys.exit(
+            'error: --source and --config.data.source name the same thing; give one'
+        )
+    if 'source' in names and 'config' not in names:
+        argv = [argv[0], f'--config={_PAPER_CONFIG}', *argv[1:]]
+    return command_line.parse_flags(argv)
+
+
 def main(argv: Sequence[str]) -> None:
     """Prepare what the flags describe and print what there is."""
     command_line.reject_positionals(argv)
@@ -501,15 +784,26 @@ def main(argv: Sequence[str]) -> None:
         )
     if _CONFIG.value is None:
         raise SystemExit(
-            'error: --config=FILE is needed, e.g. --config=configs/paper.py'
+            'error: --source=NAME or --config=FILE is needed, e.g. '
+            '--source=imagenet2012 or --config=configs/cifar10.py'
         )
     data = _CONFIG.value.data  # the network need not fit it
+    if _SOURCE.value is not None:
+        data.source = _SOURCE.value
     with command_line.user_errors():
         _check(data)
-        prepare(data, sources.open_source(data), workers=_WORKERS.value)
+        prepare(
+            data,
+            sources.open_source(data),
+            workers=_WORKERS.value,
+            skip_bad=_SKIP_BAD.value,
+        )
         dataset = open_prepared(data, prepare_missing=False)
     for split, count in sorted(dataset.split_sizes.items()):
-        print(f'{split}: {count:,} images')
+        report = _report(dataset.directory, split)
+        left_out = dataset.left_out[split]
+        more = f', {left_out:,} left out, listed in {report}' if left_out else ''
+        print(f'{split}: {count:,} images{more}')
     print(f'classes: {dataset.num_classes}')
     colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
     print(f'mean colour (RGB): {colour}')
@@ -518,5 +812,17 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
     _CONFIG = command_line.define_config()
+    _SOURCE = flags.DEFINE_string(
+        'source',
+        None,
+        "A TFDS name, or 'folder' with --config.data.data_dir=DIR; without --config "
+        'the rest is that of configs/paper.py.',
+    )
     _WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that decode and resize.')
-    app.run(main, flags_parser=command_line.parse_flags)
+    _SKIP_BAD = flags.DEFINE_bool(
+        'skip_bad',
+        False,
+        'Leave images out that cannot be decoded, instead of stopping; either way '
+        'undecodable-<split>.txt lists them.',
+    )
+    app.run(main, flags_parser=parse_flags)

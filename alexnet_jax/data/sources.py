@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +29,17 @@ IMAGENET_TARS = {
     'train': 'ILSVRC2012_img_train.tar',
     'validation': 'ILSVRC2012_img_val.tar',
 }
+PUBLISHED_COUNTS = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
+}
 
 
 class SourceNotFoundError(ValueError):
     """The source is not there; what was prepared from it may still be."""
+
+
+class SourceReadError(ValueError):
+    """An example of the source cannot be read or used."""
 
 
 def open_source(
@@ -51,7 +59,8 @@ def open_source(
         if split not in source.split_sizes:
             raise ValueError(
                 f'{data.source} has no split {split!r}; it has '
-                f'{", ".join(source.split_sizes)}'
+                f'{", ".join(source.split_sizes)}; choose with '
+                "--config.data.train_split=…, validation_split, test_split ('': none)"
             )
         if not source.split_sizes[split]:
             raise ValueError(f'the split {split!r} of {data.source} has no images')
@@ -84,6 +93,7 @@ def prepare_command(data: ConfigDict) -> str:
     """The command line that prepares what config.data describes."""
     keys = ['source', 'train_split', 'validation_split', 'stored_size', 'encoding']
     keys += ['jpeg_quality'] if data.encoding == 'jpeg' else []
+    keys += ['fit'] if data.fit != 'crop' else []
     # '' and False are the defaults of configs/paper.py.
     keys += [
         k for k in ('data_dir', 'prepared_dir', 'test_split', 'download') if data[k]
@@ -92,6 +102,26 @@ def prepare_command(data: ConfigDict) -> str:
     return ' '.join(
         ['python -m alexnet_jax.data.prepare --config=configs/paper.py', *flags]
     )
+
+
+def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
+    """Raise if an estimate of what will be written does not fit on the disk.
+
+    Args:
+      directory: where it goes; it need not exist yet.
+      num_bytes: the estimate.
+      key: the config value that says where it goes.
+    """
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if num_bytes > free:
+        raise ValueError(
+            f'about {num_bytes / 1e9:.3g} GB are still to be written to {directory} '
+            f'and {free / 1e9:.3g} GB are free; make room or choose another place '
+            f'with {key}'
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +142,14 @@ class FolderSource:
         """Examples [start, stop) of a split."""
         for file in self.files[split][start:stop]:
             label = self.class_names.index(Path(file).parts[1])
-            yield file, (self.directory / file).read_bytes(), label
+            try:
+                encoded = (self.directory / file).read_bytes()
+            except OSError as error:
+                raise SourceReadError(
+                    f'cannot read {self.directory / file}: {error.strerror or error}; '
+                    'put it back or remove it, and run the same command again'
+                ) from error
+            yield file, encoded, label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +188,14 @@ class TfdsSource:
         for i, example in enumerate(examples, start):
             label = int(example[label_key])
             if label < 0:
-                raise ValueError(f'the split {split!r} of {self.name} has no labels')
-            yield f'{split}[{i}]', bytes(example[image_key]), label
+                raise SourceReadError(
+                    f'the split {split!r} of {self.name} has no labels; choose others '
+                    'with --config.data.train_split=…, validation_split, test_split'
+                )
+            key = f'{split}[{i}]'
+            if 'file_name' in example:  # ImageNet has it
+                key += f' {example["file_name"].decode()}'
+            yield key, bytes(example[image_key]), label
 
 
 def _open_folder(data: ConfigDict) -> FolderSource:
@@ -282,6 +325,7 @@ def _prepare_with_tfds(
             f'{name} is not prepared and has {gigabytes:.0f} GB, more than '
             f'config.data.auto_prepare_gb; prepare it with: {prepare_command(data)}'
         )
+    check_free_disk(root, gigabytes * 1e9, 'config.data.data_dir')
     logging.info('TFDS prepares %s in %s', name, root)
     _start_tensorflow()
     if name == RENDERED:  # seconds, not worth TFDS's nested bars
