@@ -204,6 +204,9 @@ class _Directory:
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
             policy = None if self._keep is None else _latest_n(self._keep)
+            verbosity = logging.get_verbosity()
+            if self._read_only:  # Orbax warns of what was asked for
+                logging.set_verbosity(logging.ERROR)
             self._opened = ocp.CheckpointManager(
                 self.path,
                 item_names=('state', 'meta'),
@@ -214,6 +217,7 @@ class _Directory:
                     cleanup_tmp_directories=not self._read_only,
                 ),
             )
+            logging.set_verbosity(verbosity)
         return self._opened
 
     def steps(self) -> list[int]:

@@ -1,12 +1,13 @@
 """What the commands of the package share: flags, and a user's mistakes as one line."""
 
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
@@ -26,10 +27,16 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the flags; a mistake ends the program with one line.
 
     ml_collections reports an unknown key or a wrong type from inside the parser, as an
-    exception under fifty lines of traceback.
+    exception under fifty lines of traceback, and what a config file raises as a text
+    that holds one.
     """
     try:
-        return app.parse_flags_with_usage(list(argv))
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        lines = str(error).strip().splitlines()
+        if any(line.strip().startswith('Traceback') for line in lines):
+            lines = [re.sub(r'^\s*(\w+Error: )?', '', lines[-1])]
+        sys.exit(f'error: {" ".join(" ".join(lines).split())} (--help lists the flags)')
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f'error: in the config flags: {_one_line(error)}')
 

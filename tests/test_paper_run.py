@@ -33,12 +33,14 @@ def test_the_papers_config_trains_and_evaluates_at_full_width(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     table = {
-        line.split()[0]: line.split()[-1]
+        line.split()[0]: line.split()
         for line in run.stdout.splitlines()
         if line.startswith(('conv', 'fc', 'total'))
     }
-    assert table['total'] == '60,965,224'
-    assert table['fc6/kernel'] == '37,748,736'
+    assert table['total'][-1] == '60,965,224'
+    assert '37,748,736' in table['fc6/kernel']
+    assert table['fc6/kernel'][-3:] == ['0.01', '0.0005', 'new']
+    assert table['fc6/bias'][-3:] == ['0.01', '0', 'new']
     assert '(5, 5, 48, 256)' in run.stdout  # conv2 in the grouped network …
     assert '(5, 5, 48, 128)' in run.stdout  # … and on each device
     lines = [
