@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from alexnet_jax import config as config_lib
 
 _ROOT = Path(__file__).parents[1]
+_CONFIG_FLAGS = {'config', 'base'}  # of all commands
 _OURS = [_ROOT / name for name in ('alexnet_jax', 'configs', 'experiments')]
 
 
@@ -31,7 +32,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     that holds one.
     """
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
     except flags.Error as error:
         lines = str(error).strip().splitlines()
         if any(line.strip().startswith('Traceback') for line in lines):
@@ -39,6 +40,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(f'error: {" ".join(" ".join(lines).split())} (--help lists the flags)')
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f'error: in the config flags: {_one_line(error)}')
+    for name in _CONFIG_FLAGS & set(flags.FLAGS):
+        # ml_collections reports a missing file only where the config is first read.
+        path = config_flags.get_config_filename(flags.FLAGS[name]) or ''
+        if path and not Path(path.partition(':')[0]).is_file():
+            sys.exit(f'error: --{name}={path}: there is no such file')
+    return rest
 
 
 def reject_positionals(argv: Sequence[str]) -> None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from alexnet_jax import optimizer
-from configs import paper
+from configs import caffe, paper, released_2012
 
 
 def settings(**values):
@@ -17,37 +18,139 @@ def settings(**values):
     return config
 
 
-def test_update_is_2012s_over_two_cuts_of_the_rate():
-    config = settings(schedule='steps', bias_rate=2.0)
-    config.steps.epochs = (2.0, 4.0)
+def run(config, steps: int, total_steps: int = 60):
+    """Drives the optimizer with random gradients; parameters after every step."""
     rate = optimizer.create_learning_rate_schedule(
-        config, steps_per_epoch=10, total_steps=60
+        config, steps_per_epoch=10, total_steps=total_steps
     )
     tx = optimizer.create_optimizer(config, steps_per_epoch=10)
     rng = np.random.default_rng(0)
     params = {
-        'fc': {'kernel': jnp.asarray(rng.normal(size=(3, 2))), 'bias': jnp.ones(2)}
+        layer: {'kernel': rng.normal(size=(3, 2)), 'bias': rng.normal(size=2)}
+        for layer in ('conv1', 'fc8')
     }
+    history, gradients = [params], []
+    params = jax.tree.map(jnp.asarray, params)
     state = tx.init(params)
-    w = np.asarray(params['fc']['kernel'], np.float64)
-    b = np.ones(2)
-    v_w, v_b = np.zeros_like(w), np.zeros_like(b)
-    for step in range(50):
-        g_w, g_b = rng.normal(size=w.shape), rng.normal(size=b.shape)
+    for step in range(steps):
+        grads = jax.tree.map(lambda p: rng.normal(size=p.shape), history[0])
         updates, state = tx.update(
-            {'fc': {'kernel': jnp.asarray(g_w), 'bias': jnp.asarray(g_b)}},
+            jax.tree.map(jnp.asarray, grads),
             state,
             params,
             learning_rate=rate(jnp.int32(step), optimizer.initial_plateau()),
             step=jnp.int32(step),
         )
         params = optax.apply_updates(params, updates)
-        epsilon = 0.01 * 0.1 ** ((step >= 20) + (step >= 40))
-        v_w = 0.9 * v_w - 0.0005 * epsilon * w - epsilon * g_w
-        v_b = 0.9 * v_b - 2.0 * epsilon * g_b
-        w, b = w + v_w, b + v_b
-    np.testing.assert_allclose(params['fc']['kernel'], w, rtol=1e-5)
-    np.testing.assert_allclose(params['fc']['bias'], b, rtol=1e-5)
+        history.append(jax.tree.map(np.asarray, params))
+        gradients.append(grads)
+    return history, gradients
+
+
+def test_update_is_2012s_over_two_cuts_of_the_rate():
+    """v ← 0.9 v − wc ε w − ε g, w ← w + v, in a loop over float64 NumPy arrays."""
+    config = settings(
+        schedule='steps',
+        bias_rate=2.0,
+        bias_annealed=False,
+        bias_cuts=(3.0,),
+        layer_rates=(('conv1', 0.0, 0.5), ('conv1', 3.0, 0.1)),
+        layer_decays=(('fc8', 0.03),),
+    )
+    config.steps.epochs = (2.0, 4.0)
+    history, gradients = run(config, 50)
+    for layer, decay in (('conv1', 0.0005), ('fc8', 0.03)):
+        w, b = (history[0][layer][name].copy() for name in ('kernel', 'bias'))
+        v_w, v_b = np.zeros_like(w), np.zeros_like(b)
+        for step, grads in enumerate(gradients):
+            multiplier = (0.5 if step < 30 else 0.1) if layer == 'conv1' else 1.0
+            epsilon = 0.01 * 0.1 ** ((step >= 20) + (step >= 40)) * multiplier
+            epsilon_b = 2.0 * 0.01 * 0.1 ** (step >= 30) * multiplier
+            g_w, g_b = grads[layer]['kernel'], grads[layer]['bias']
+            v_w = 0.9 * v_w - decay * epsilon * w - epsilon * g_w
+            v_b = 0.9 * v_b - epsilon_b * g_b
+            w, b = w + v_w, b + v_b
+            now = history[step + 1][layer]
+            np.testing.assert_allclose(now['kernel'], w, rtol=2e-5, atol=1e-6)
+            np.testing.assert_allclose(now['bias'], b, rtol=2e-5, atol=1e-6)
+
+
+def test_a_layer_frozen_by_a_multiplier_of_0_stops_at_once():
+    history, _ = run(settings(layer_rates=(('conv1', 2.0, 0.0),)), 30)
+    moving, frozen = history[20], history[30]
+    np.testing.assert_array_equal(moving['conv1']['kernel'], frozen['conv1']['kernel'])
+    np.testing.assert_array_equal(moving['conv1']['bias'], frozen['conv1']['bias'])
+    assert not np.array_equal(history[19]['conv1']['bias'], moving['conv1']['bias'])
+    assert not np.array_equal(moving['fc8']['kernel'], frozen['fc8']['kernel'])
+
+
+def released_rates(run_name: str, epoch: float) -> dict[str, float]:
+    """The rates of one update, read off its effect on weights without momentum."""
+    config = released_2012.get_config(run_name).optimizer
+    config.momentum, config.weight_decay = 0.0, 0.0
+    rate = optimizer.create_learning_rate_schedule(
+        config, steps_per_epoch=100, total_steps=10_000
+    )
+    tx = optimizer.create_optimizer(config, steps_per_epoch=100)
+    ones = {
+        layer: {'kernel': jnp.ones(()), 'bias': jnp.ones(())}
+        for layer in ('conv1', 'conv2')
+    }
+    step = jnp.int32(round(epoch * 100))
+    plateau = optimizer.initial_plateau()
+    updates, _ = tx.update(
+        ones, tx.init(ones), ones, learning_rate=rate(step, plateau), step=step
+    )
+    return {
+        f'{layer}/{name}': -float(value)
+        for layer, weights in updates.items()
+        for name, value in weights.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ('run_name', 'epoch', 'conv2', 'conv1', 'bias'),
+    [
+        ('145', 24.99, 0.01, 0.01, 0.02),
+        ('145', 25.0, 0.001, 0.001, 0.02),
+        ('145', 51.0, 1e-4, 1e-4, 0.02),
+        ('145', 67.0, 1e-4, 1e-5, 0.02),
+        ('145', 72.0, 1e-4, 0.0, 0.02),
+        ('145', 79.0, 1e-5, 0.0, 0.02),
+        ('145-2010', 22.99, 0.01, 0.01, 0.02),
+        ('145-2010', 23.0, 0.001, 0.001, 0.02),
+        ('145-2010', 51.0, 1e-4, 1e-4, 0.002),
+        ('145-2010', 68.0, 1e-4, 1e-5, 0.002),
+        ('145-2010', 78.0, 1e-5, 0.0, 0.002),
+    ],
+)
+def test_released_runs_have_their_logged_rates(run_name, epoch, conv2, conv1, bias):
+    rates = released_rates(run_name, epoch)
+    assert rates['conv2/kernel'] == pytest.approx(conv2, rel=1e-5)
+    assert rates['conv1/kernel'] == pytest.approx(conv1, rel=1e-5)
+    assert rates['conv2/bias'] == pytest.approx(bias, rel=1e-5)
+
+
+def test_released_runs_end_and_drop_the_noise_when_their_notes_say():
+    for name, stop, noise_off in (('145', 91, 67), ('145-2010', 93, 68)):
+        config = released_2012.get_config(name)
+        assert (config.train.epochs, config.data.colour_off_epoch) == (stop, noise_off)
+
+
+def test_caffes_rate_is_cut_every_100_000_iterations():
+    config = caffe.get_config()
+    rate = optimizer.create_learning_rate_schedule(
+        config.optimizer,
+        steps_per_epoch=1_281_167 / config.train.batch_size,
+        total_steps=config.train.steps,
+    )
+    plateau = optimizer.initial_plateau()
+    for cuts in range(1, 5):
+        at = 100_000 * cuts
+        assert float(rate(jnp.int32(at - 1), plateau)) == pytest.approx(
+            0.01 * 0.1 ** (cuts - 1)
+        )
+        assert float(rate(jnp.int32(at), plateau)) == pytest.approx(0.01 * 0.1**cuts)
 
 
 def test_plateau_cuts_after_patience_and_at_most_three_times():

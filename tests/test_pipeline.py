@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.data import pipeline, prepare
 from configs import paper
 
 SIZE, CROP, TRAIN, VALIDATION = 8, 6, 20, 7
@@ -209,33 +209,54 @@ def test_crop_and_mirror_are_windows_of_the_image(tmp_path):
         assert not batch['colour_shift'].any()
 
 
-def test_crop_offsets_are_uniform_and_include_both_ends():
-    corners = augment.crop_offsets(augment.generator(0, 0), 90_000, 34, 32)
-    counts = np.histogram2d(*corners.T, bins=3)[0]
-    assert np.abs(counts / 10_000 - 1).max() < 0.05
-    assert corners.min() == 0 and corners.max() == 2
+def pipeline_batches(prepared, count: int, **values) -> list:
+    dataset, data = prepared
+    data = data.copy_and_resolve_references()
+    data.update(values)
+    return batches((dataset, data), count)
 
 
-def test_colour_shift_has_the_covariance_of_the_pixels_times_the_scale_squared():
-    components = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
-    std = np.array([50.0, 10.0, 2.0])
-    shifts = augment.colour_shifts(
-        augment.generator(1, 2), 200_000, components, std, 0.1
-    )
-    expected = components @ np.diag((0.1 * std) ** 2) @ components.T
-    np.testing.assert_allclose(np.cov(shifts.T), expected, atol=0.25)
-    assert np.abs(shifts.mean(0)).max() < 0.05
+def test_a_chunk_shares_its_crop_and_mirror_and_an_image_has_its_own(prepared):
+    def draws(chunk: int) -> np.ndarray:
+        (batch,) = pipeline_batches(prepared, 1, crop_chunk=chunk)
+        return np.column_stack([batch['corner'], batch['mirrored']])
+
+    chunks = draws(4)
+    assert (chunks[:4] == chunks[0]).all() and (chunks[4:] == chunks[4]).all()
+    assert len(np.unique(draws(1), axis=0)) > 2
 
 
-def test_draws_are_of_the_seed_and_the_step():
-    draws = {
-        (seed, step): augment.generator(seed, step).integers(2**62)
-        for seed in range(5)
-        for step in range(5)
-    }
-    assert len(set(draws.values())) == 25
+def test_corner_and_mirror_say_what_was_done(prepared):
+    batch = pipeline_batches(prepared, 1)[0]
+    assert batch['corner'].min() >= 0 and batch['corner'].max() <= SIZE - CROP
+    still = pipeline_batches(prepared, 1, random_crop=False, mirror=False)[0]
+    assert (still['corner'] == (SIZE - CROP) // 2).all()
+    assert not still['mirrored'].any()
 
 
-def test_centre_offset():
-    assert augment.centre_offset(256, 224) == 16
-    assert augment.centre_offset(32, 27) == 2
+def test_colour_noise_and_its_gain_end_at_the_epoch(prepared):
+    # 20 images in batches of 8: epoch 2 begins with batch 5.
+    of = pipeline_batches(prepared, 7, colour_form='released', colour_off_epoch=2.0)
+    for step, batch in enumerate(of):
+        assert bool(batch['colour_shift'].any()) == (step < 5)
+        np.testing.assert_allclose(batch['gain'], 1 / 1.1 if step < 5 else 1.0)
+
+
+def test_without_reshuffling_every_epoch_has_the_order_of_the_first(prepared):
+    dataset, data = prepared
+    data = data.copy_and_resolve_references()
+    data.reshuffle = False
+    of = batches((dataset, data), 8, batch_size=5)
+    seen = [i for batch in of for i in identities(batch)]
+    assert seen[:TRAIN] == seen[TRAIN:]
+    assert seen[:TRAIN] != sorted(seen[:TRAIN])
+
+
+def test_mean_is_the_centre_of_the_mean_image_or_all_of_it(prepared):
+    dataset, data = prepared
+    data = data.copy_and_resolve_references()
+    centre = pipeline.mean_to_subtract(dataset, data)
+    np.testing.assert_array_equal(centre, dataset.mean_image[1:-1, 1:-1])
+    data.mean = 'crop'
+    whole = pipeline.mean_to_subtract(dataset, data)
+    np.testing.assert_array_equal(whole, dataset.mean_image)
