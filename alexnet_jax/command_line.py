@@ -42,8 +42,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(f'error: in the config flags: {_one_line(error)}')
     for name in _CONFIG_FLAGS & set(flags.FLAGS):
         # ml_collections reports a missing file only where the config is first read.
-        path = config_flags.get_config_filename(flags.FLAGS[name]) or ''
-        if path and not Path(path.partition(':')[0]).is_file():
+        if not flags.FLAGS[name].present:
+            continue
+        path = config_flags.get_config_filename(flags.FLAGS[name])
+        if not Path(path.partition(':')[0]).is_file():
             sys.exit(f'error: --{name}={path}: there is no such file')
     return rest
 

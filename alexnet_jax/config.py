@@ -283,7 +283,7 @@ def _check_together(config: ConfigDict) -> None:
         )
     for key in ('layer_rates', 'layer_decays'):
         for name, *_ in config.optimizer[key]:
-            _check_is_layer(name, f'optimizer.{key}', config)
+            _check_is_layer(name.partition('/')[0], f'optimizer.{key}', config)
     for name in config.init.copy:
         _check_is_layer(name, 'init.copy', config)
     if config.init.workdir and not config.init.copy:

@@ -134,13 +134,16 @@ def create_optimizer(
     )
 
 
-def layer_multiplier(
-    config: Mapping[str, Any], layer: str, epoch: ArrayLike
+def rate_multiplier(
+    config: Mapping[str, Any], layer: str, name: str, epoch: ArrayLike
 ) -> ArrayLike:
-    """What a layer's rate is multiplied by: the latest of its `layer_rates`, else 1."""
+    """What a parameter's rate is multiplied by: the latest `layer_rates` for it, or 1.
+
+    An entry is for a layer, `conv1`, or one of its parameters, `conv1/kernel`.
+    """
     multiplier: ArrayLike = 1.0
-    for name, since, value in config['layer_rates']:  # in order of time
-        if name == layer:
+    for target, since, value in config['layer_rates']:  # in order of time
+        if target in (layer, f'{layer}/{name}'):
             multiplier = jnp.where(epoch >= since, value, multiplier)
     return multiplier
 
@@ -189,7 +192,7 @@ def _scale_by_rates(
             rate = learning_rate
             if name == 'bias':
                 rate = bias_schedule * config['bias_rate']
-            return -rate * layer_multiplier(config, layer, epoch) * update
+            return -rate * rate_multiplier(config, layer, name, epoch) * update
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
 
@@ -212,15 +215,16 @@ def _hold_frozen(
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        frozen = {layer for layer, _, value in config['layer_rates'] if value == 0}
+        freezes = any(value == 0 for _, _, value in config['layer_rates'])
 
         def held(path: jax.tree_util.KeyPath, update: Array) -> Array:
-            layer = path[0].key  # pyrefly: ignore
-            if layer not in frozen:
-                return update
+            layer, name = (entry.key for entry in path)  # pyrefly: ignore
             epoch = extra['step'] / steps_per_epoch
-            moves = layer_multiplier(config, layer, epoch)
+            moves = rate_multiplier(config, layer, name, epoch)
             return jnp.where(jnp.asarray(moves) == 0, 0.0, update)
+
+        if not freezes:
+            return updates, state
 
         return jax.tree_util.tree_map_with_path(held, updates), state
 

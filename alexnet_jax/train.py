@@ -440,9 +440,11 @@ def print_overview(
     decays = dict(config.optimizer.layer_decays)
     for layer in network.layers:
         copied = config.init.workdir and layer.name in config.init.copy
-        multiplier = optimizer.layer_multiplier(config.optimizer, layer.name, 0.0)
         for name, value in state.params[layer.name].items():
             part = value.sharding.shard_shape(value.shape)
+            multiplier = optimizer.rate_multiplier(
+                config.optimizer, layer.name, name, 0.0
+            )
             rate = config.optimizer.learning_rate * float(np.asarray(multiplier))
             decay = decays.get(layer.name, config.optimizer.weight_decay)
             if name == 'bias':

@@ -22,6 +22,13 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     'lrn_2e-5': {'model.lrn.alpha': 2e-5},  # what the released source ran
     'lrn_k1': {'model.lrn.k': 1.0},  # Caffe's
     'no_overlap': {'model.pool.size': 2},  # §3.4
+    # The same as it was run: paddings that lead to 28, 26, 13, 11 and 6 pixels, so that
+    # fc6 reads as much as before.
+    'run_147': {
+        'model.pool.size': 2,
+        'model.conv2.padding': ((1, 1), (1, 1)),
+        'model.conv5.padding': ((0, 0), (0, 0)),
+    },
     'no_crop': {'data.random_crop': False},  # §4.1
     'no_mirror': {'data.mirror': False},  # §4.1
     'no_colour': {'data.colour_std': 0.0},  # §4.1

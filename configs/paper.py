@@ -110,7 +110,8 @@ def get_config() -> ConfigDict:
     config.optimizer.bias_rate = 1.0  # × the learning rate: "an equal rate for all"
     config.optimizer.bias_annealed = True  # False: biases ignore the schedule …
     config.optimizer.bias_cuts = ()  # … and are cut by 10 at these epochs
-    # (layer, from epoch, multiplier of its rate); 0 freezes. Not in paper.
+    # (layer or layer/kernel or layer/bias, from epoch, multiplier of its rate); 0
+    # freezes. Not in paper.
     config.optimizer.layer_rates = ()
     config.optimizer.layer_decays = ()  # (layer, instead of weight_decay)
     # §5 divides by 10 by hand when the validation error stops improving, three times

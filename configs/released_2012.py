@@ -79,9 +79,10 @@ def follow(config: ConfigDict, schedule: Schedule) -> None:
     """Sets everything that a logged run changed by hand on the way."""
     config.optimizer.steps.epochs = schedule.cuts
     config.optimizer.bias_cuts = schedule.bias_cuts
-    # From 1e-4, where the other layers are by then, to 1e-5.
+    # From 1e-4, where the other kernels are by then, to 1e-5. Biases have rates of
+    # their own; that conv1's froze with its kernel is our reading.
     config.optimizer.layer_rates = (
-        ('conv1', schedule.conv1_cut, 0.1),
+        ('conv1/kernel', schedule.conv1_cut, 0.1),
         ('conv1', schedule.conv1_frozen, 0.0),
     )
     config.data.colour_off_epoch = schedule.conv1_cut

@@ -23,6 +23,7 @@ PARAMETERS = {
     'half': 59_798_312,
     'columns': 81_591_720,
     'six_conv': 61_555_304,
+    'six_conv:finetune': 61_555_304,
     'caffe': 60_965_224,
     'caffenet': 60_965_224,
     'one_tower': 61_100_840,
@@ -70,7 +71,9 @@ def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
     assert sum(s.parameters for s in model.layer_shapes(network)) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize('name', ['released_2012', 'one_tower', 'cuda_convnet'])
+@pytest.mark.parametrize(
+    'name', ['released_2012', 'one_tower', 'cuda_convnet', 'six_conv']
+)
 def test_an_unknown_argument_of_a_config_file_is_named(name):
     with pytest.raises(ValueError, match=r'no such.*there are'):
         load(f'{name}:1999')

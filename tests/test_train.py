@@ -18,42 +18,8 @@ from ml_collections import ConfigDict
 from alexnet_jax import checkpoint, mesh, model, optimizer, step, train
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import prepare
-from configs import demo
 
 REPOSITORY = Path(__file__).parents[1]
-
-# 20 steps with dropout, crops and colour, cut by an evaluation (12) and checkpoints.
-SMALL = {
-    'model.width': 0.25,
-    'train.batch_size': 32,
-    'train.epochs': 0.0,
-    'train.steps': 20,
-    'train.log_every_steps': 5,
-    'train.eval_every_epochs': 0.048,
-    'train.checkpoint_every_steps': 6,
-    'optimizer.schedule': 'plateau',
-    # At 0.01 a unit or pool that stands within rounding of its kink tips over at step
-    # 8 on one mesh and not on another; from there the runs part by a factor a step.
-    'optimizer.learning_rate': 0.001,
-    'data.validation_split': 'validation[:200]',
-    'data.test_split': 'test[:130]',
-}
-
-
-@pytest.fixture(scope='session')
-def prepared_dir(tmp_path_factory) -> Path:
-    """Where the tests' demo images are rendered and prepared, once."""
-    return tmp_path_factory.mktemp('tensorflow_datasets')
-
-
-@pytest.fixture
-def small(prepared_dir):
-    config = demo.get_config()
-    config.update_from_flattened_dict(
-        SMALL
-        | {'data.data_dir': str(prepared_dir), 'data.prepared_dir': str(prepared_dir)}
-    )
-    return config
 
 
 def losses_of(workdir: Path) -> list[tuple[int, float]]:
@@ -78,20 +44,6 @@ def final_state(workdir: Path, config):
         )
     assert restored
     return jax.tree.map(np.asarray, restored[0])
-
-
-@pytest.fixture
-def whole_run(small, tmp_path_factory, request):
-    """The uninterrupted run on (1, 2); trained once for the module."""
-    cache = request.config.cache_whole_run = getattr(
-        request.config, 'cache_whole_run', {}
-    )
-    if not cache:
-        workdir = tmp_path_factory.mktemp('whole')
-        small.mesh.data, small.mesh.tower = 1, 2
-        cache['results'] = train.train_and_evaluate(small, workdir)
-        cache['workdir'] = workdir
-    return cache
 
 
 def test_a_run_leaves_what_it_promises(whole_run, small):
@@ -239,10 +191,9 @@ def run(*arguments: str, module: str = 'alexnet_jax.main') -> tuple[int, str, st
 
 
 def test_the_command_splits_over_two_devices_and_survives_sigterm(
-    prepared_dir, whole_run, tmp_path
+    small_values, whole_run, tmp_path
 ):
-    values = SMALL | {'data.data_dir': prepared_dir, 'data.prepared_dir': prepared_dir}
-    arguments = flags_of(values, f'--workdir={tmp_path}')
+    arguments = flags_of(small_values, f'--workdir={tmp_path}')
     process = start(*arguments)
     assert process.stdout
     for line in process.stdout:
@@ -285,13 +236,12 @@ BAD_COMMANDS = [
 
 
 @pytest.mark.parametrize(('arguments', 'words'), BAD_COMMANDS)
-def test_a_users_mistake_is_one_line(prepared_dir, tmp_path, arguments, words):
-    values = SMALL | {'data.data_dir': prepared_dir, 'data.prepared_dir': prepared_dir}
+def test_a_users_mistake_is_one_line(small_values, tmp_path, arguments, words):
     if arguments == ['--config.train.batch_size=31']:
         arguments = [*arguments, '--config.mesh.data=2']
     filled = [argument.format(tmp=tmp_path) for argument in arguments]
     workdir = tmp_path / 'run'
-    status, _, err = run(*flags_of(values, f'--workdir={workdir}', *filled))
+    status, _, err = run(*flags_of(small_values, f'--workdir={workdir}', *filled))
     assert status != 0
     assert 'Traceback' not in err
     last = [line for line in err.splitlines() if line.strip()][-6:]
@@ -300,12 +250,8 @@ def test_a_users_mistake_is_one_line(prepared_dir, tmp_path, arguments, words):
     assert not workdir.exists()
 
 
-def test_sweep_trains_skips_and_tabulates(prepared_dir, tmp_path):
-    values = SMALL | {
-        'data.data_dir': prepared_dir,
-        'data.prepared_dir': prepared_dir,
-        'train.steps': 2,
-    }
+def test_sweep_trains_skips_and_tabulates(small_values, tmp_path):
+    values = small_values | {'train.steps': 2}
     base = [
         '--base=configs/demo.py',
         *(f'--base.{key}={value}' for key, value in values.items()),

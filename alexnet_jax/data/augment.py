@@ -67,8 +67,8 @@ COLOUR_CONSTANTS = ('data', 'krizhevsky', 'community')
 def colour_steps(form: str, component_std: np.ndarray) -> np.ndarray:
     """Grey levels, f64[3], along each component that a draw of 1 stands for.
 
-    `'paper'`: the eigenvalue λ, as §4.1 says. On 0–255 pixels that would be 1,483 grey
-    levels; the text is possible on pixels between 0 and 1, where λ = (σ / 255)².
+    `'paper'`: the eigenvalue λ, as §4.1 says. On 0–255 pixels its 0.1 λ would be 1,483
+    grey levels; the text is possible on pixels between 0 and 1, where λ = (σ / 255)².
     `'released'`: the standard deviation σ = sqrt(λ).
     """
     return component_std**2 / 255.0 if form == 'paper' else component_std

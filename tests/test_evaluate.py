@@ -1,0 +1,198 @@
+"""One view and ten, ensembles and their weights, layers taken from another run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax import evaluate, mesh, model, optimizer, step, train, trained
+from alexnet_jax.data import augment, pipeline, prepare
+from configs import six_conv
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def make(probabilities, labels=(0, 1, 2, 0)) -> evaluate.Predictions:
+    return evaluate.Predictions(
+        np.asarray(probabilities, np.float32), np.asarray(labels, np.int32)
+    )
+
+
+def test_errors_are_those_of_the_averaged_probabilities_with_ties_in_part():
+    found = evaluate.errors(
+        np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2]], np.float32), np.array([0, 1])
+    )
+    assert found['examples'] == 2
+    assert found['top1_error'] == pytest.approx(0.25)  # the second is half a hit
+    assert found['top5_error'] == 0.0
+    assert found['loss'] == pytest.approx(-(np.log(0.7) + np.log(0.4)) / 2)
+
+
+def test_search_drops_a_member_that_only_harms():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    good = 0.05 + 0.5 * np.eye(10)[labels] * (rng.random((200, 1)) < 0.9)
+    bad = 0.05 + 0.9 * np.eye(10)[(labels + 1) % 10]
+    members = [make(p / p.sum(1, keepdims=True), labels) for p in (good, bad)]
+    weights = evaluate.search_weights(members)
+    equal = evaluate.errors(evaluate.weighted(members, [1.0, 1.0]), labels)
+    found = evaluate.errors(evaluate.weighted(members, weights), labels)
+    assert weights[1] < weights[0]
+    assert (found['top5_error'], found['loss']) < (equal['top5_error'], equal['loss'])
+    assert all(round(w / 0.05, 6) == round(w / 0.05) for w in weights)
+
+
+def test_one_view_is_what_the_run_itself_reported(whole_run):
+    rows = evaluate.evaluate(
+        [whole_run['workdir']], views=1, split='test', which='latest'
+    )
+    assert rows[0]['examples'] == 130
+    for name in ('loss', 'top1_error', 'top5_error'):
+        assert rows[0][name] == pytest.approx(whole_run['results'][f'test/{name}'])
+
+
+def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
+    network = trained.load(whole_run['workdir'])
+    predictions = evaluate.predict(network, 'test', 10)
+    data = network.config.data
+    dataset = prepare.open_prepared(data)
+    (first, *_) = pipeline.eval_batches(
+        dataset, data, split=data.test_split, batch_size=4
+    )
+    module = step.merge(network.network, network.params)
+    mean = dataset.mean_image[2:30, 2:30]
+    views = []
+    for row, column in ((0, 0), (0, 4), (2, 2), (4, 0), (4, 4)):
+        crop = first['image'][:, row : row + 28, column : column + 28]
+        for image in (crop, crop[:, :, ::-1]):
+            image = (image.astype(np.float32) - mean) / 64
+            views.append(jax.nn.softmax(module(jnp.asarray(image))))
+    np.testing.assert_allclose(
+        predictions.probabilities[:4], np.mean(views, axis=0), rtol=1e-4
+    )
+    assert len(predictions.labels) == 130
+
+
+def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
+    out = tmp_path / 'out.json'
+    done = command(
+        *(f'--workdir={whole_run["workdir"]}',) * 2,
+        '--views=10', '--split=test', f'--out={out}',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'ensemble, equal weights' in done.stdout
+    record = json.loads(out.read_text())
+    single, _, equal, searched = record['rows']
+    assert record['views'] == 10 and single['examples'] == 130
+    # A net twice is that net.
+    for row in (equal, searched):
+        assert row['top1_error'] == pytest.approx(single['top1_error'])
+        assert row['loss'] == pytest.approx(single['loss'], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        ((), ['--workdir']),
+        (('--workdir=nowhere',), ['nowhere', 'holds no run']),
+        (('--workdir=nowhere', '--views=5'), ['--views=5', '1 or 10']),
+        (('--workdir=nowhere', '--split=tset'), ['split', 'validation']),
+    ],
+)
+def test_a_users_mistake_is_one_line(arguments, words):
+    done = command(*arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith('error:') and all(word in line for word in words)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, '-m', 'alexnet_jax.evaluate', *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_fine_tuning_copies_what_is_named_and_trains_the_rest(
+    whole_run, small, tmp_path, capsys
+):
+    source = trained.load(whole_run['workdir'])
+    small.seed = 1  # or the new layers would start as the source's did
+    small.init.workdir = str(whole_run['workdir'])
+    small.init.copy = ('conv1', 'conv2')
+    small.optimizer.layer_rates = (('conv1', 0.0, 0.0), ('fc8', 0.0, 10.0))
+    small.train.steps = 3
+    small.mesh.data, small.mesh.tower = 1, 2
+    train.train_and_evaluate(small, tmp_path)
+    tuned = trained.load(tmp_path, which='latest')
+    same = {
+        name: np.array_equal(source.params[name]['kernel'], weights['kernel'])
+        for name, weights in tuned.params.items()
+    }
+    assert same.pop('conv1') and not any(same.values())
+    # conv2 went on from the copy, conv3 began anew.
+    moved = {
+        name: float(np.abs(np.subtract(source.params[name]['kernel'],
+                                       tuned.params[name]['kernel'])).max())
+        for name in ('conv2', 'conv3')
+    }  # fmt: skip
+    assert moved['conv2'] < 0.01 < moved['conv3']
+    lines = {
+        line.split()[0]: line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if '/kernel' in line
+    }
+    assert lines['conv1/kernel'][-4:] == ['0', '0.0005', 'from', small.init.workdir]
+    assert lines['fc8/kernel'][-3:] == ['0.01', '0.0005', 'new']
+
+
+def test_what_does_not_fit_is_named(whole_run, small, tmp_path):
+    small.init.workdir = str(whole_run['workdir'])
+    small.init.copy = ('conv1', 'conv2')
+    small.model.conv2.features = 64
+    with pytest.raises(ValueError, match=r'conv2/bias has shape \(24,\).*\(16,\) here'):
+        train.train_and_evaluate(small, tmp_path)
+    small.init.workdir = str(tmp_path / 'none')
+    with pytest.raises(ValueError, match='holds no run'):
+        train.train_and_evaluate(small, tmp_path)
+
+
+def test_six_conv_starts_from_a_net_with_five(whole_run, small, tmp_path):
+    """The released pre-training at the size of the tests' net."""
+    extra = six_conv.get_config().model.conv6
+    with small.unlocked():
+        small.model.conv6 = extra
+        small.model.conv6.features = 48
+    small.model.layers = (*small.model.layers[:5], 'conv6', *small.model.layers[5:])
+    small.init.workdir = str(whole_run['workdir'])
+    small.init.copy = six_conv.get_config().init.copy
+    network = model.network_from_config(small.model, small.data.crop_size, 10)
+    two = mesh.make_mesh(data=1, tower=2, towers=2, batch_size=32)
+    tx = optimizer.create_optimizer(small.optimizer, steps_per_epoch=1)
+    state = step.create_train_state(network, tx, two, small.seed)
+    copied = train.copy_layers(state, small, network, two)
+    theirs = trained.load(whole_run['workdir']).params
+    for name in network.layers:
+        expected = theirs if name.name in small.init.copy else state.params
+        np.testing.assert_array_equal(
+            copied.params[name.name]['kernel'], expected[name.name]['kernel']
+        )
+    assert copied.params['conv5']['kernel'].sharding.shard_shape((3, 3, 16, 24)) == (
+        3, 3, 16, 12,
+    )  # fmt: skip
+
+
+def test_views_of_a_small_image_lie_inside_it():
+    for row, column, _ in augment.ten_views(32, 24):
+        assert 0 <= row <= 8 and 0 <= column <= 8
