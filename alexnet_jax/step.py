@@ -191,6 +191,10 @@ def make_train_step(
         params: Params, batch: Batch, mean: Array, masks: dict[str, Array]
     ) -> tuple[Params, Array]:
         def loss_of(params: Params) -> tuple[Array, Array]:
+            # Told here that each device along `data` has a gradient of its own, so
+            # that they are reduced as they are kept: once each, and without the zeros
+            # that conv1 pads its kernel with.
+            params = jax.lax.pcast(params, DATA, to='varying')
             images = subtract_mean(
                 batch['image'], mean, batch['corner'], batch['mirrored']
             )
