@@ -6,6 +6,7 @@ model       the network as a table of layers, and the module that applies it
 layers      convolution, pooling, normalisation and dropout, tower by tower
 optimizer   the 2012 update and the schedules of its rate
 mesh        the ('data', 'tower') mesh and what lies where on it
+processes   several processes of one run: start, agree, take turns
 step        the training state and the compiled train and eval steps
 trained     a workdir's best network
 train       train_and_evaluate: the whole run, top to bottom

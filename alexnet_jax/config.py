@@ -118,6 +118,10 @@ _RULES: dict[str, Rule] = {
     'train.histogram_every_evals': ('0 (never) or ≥ 1', lambda v: v >= 0),
     'mesh.data': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
     'mesh.tower': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
+    'distributed.coordinator': _ANY,  # processes.who_am_i says what is wrong with it
+    'distributed.num_processes': ('0 (not given) or ≥ 1', lambda v: v >= 0),
+    'distributed.process_id': ('-1 (not given) or ≥ 0', lambda v: v >= -1),
+    'distributed.timeout_seconds': _COUNT,
     'init.workdir': _ANY,
     'init.copy': ('names of layers', lambda v: all(isinstance(n, str) for n in v)),
 }
@@ -169,6 +173,10 @@ _FREE_ON_RESUME = (
     'data.auto_prepare_gb',
     'data.threads',
     'data.prefetch_batches',
+    'distributed.coordinator',
+    'distributed.num_processes',
+    'distributed.process_id',
+    'distributed.timeout_seconds',
     'mesh.data',
     'mesh.tower',
     'train.log_every_steps',

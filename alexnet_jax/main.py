@@ -32,12 +32,13 @@ def main(argv: list[str]) -> None:
     workdir = Path(_WORKDIR.value or Path('runs', command_line.config_name(_CONFIG)))
     logging.set_verbosity(logging.WARNING)
 
-    from alexnet_jax import mesh, train
+    from alexnet_jax import mesh, processes, train
 
-    mesh.request_cpu_devices(
-        (config.mesh.data or 1) * (config.mesh.tower or config.model.towers)
-    )
-    with command_line.user_errors():
+    with command_line.user_errors(), processes.lost_peers():
+        wanted = (config.mesh.data or 1) * (config.mesh.tower or config.model.towers)
+        _, count, _ = processes.who_am_i(config.distributed)
+        mesh.request_cpu_devices(-(-wanted // max(count, 1)))
+        processes.start(config.distributed)
         train.train_and_evaluate(config, workdir, stop_at_step=_STOP_AT_STEP.value)
 
 

@@ -18,6 +18,7 @@ from alexnet_jax import (
     figures,
     metrics,
     optimizer,
+    processes,
     progress,
     trained,
     writers,
@@ -51,7 +52,8 @@ def train_and_evaluate(
     """
     # What is trained, on what. Nothing is written before all of it fits together.
     workdir = check_workdir(workdir, config)
-    dataset = prepare.open_prepared(config.data)
+    with processes.first_before_the_others('prepare'):
+        dataset = prepare.open_prepared(config.data)
     network = model_lib.network_from_config(
         config.model, config.data.crop_size, count_classes(config, dataset)
     )
@@ -101,13 +103,13 @@ def train_and_evaluate(
         if config.init.workdir:
             state = copy_layers(state, config, network, mesh)
     first = int(state.step)
-    if jax.process_index() == 0:
+    if processes.is_first():
         writers.write_config(workdir, config_lib.to_json(config))
         writers.write_provenance(workdir, {'first_step': first})
         print_overview(config, network, mesh, state, workdir, length)
     writer = writers.MetricWriter(
         workdir,
-        is_writer=jax.process_index() == 0,
+        is_writer=processes.is_first(),
         resume_step=first if restored else None,
     )
     batches = pipeline.train_batches(
@@ -132,12 +134,12 @@ def train_and_evaluate(
             # One step in flight: XLA's CPU devices share their threads, and with steps
             # queued up two devices were seen to wait for each other for ever.
             jax.block_until_ready(unlogged[-1:])
+            # Read once and by all processes: a signal during this step or its
+            # evaluation stops at the next step, which then is saved.
+            stopping = processes.agree(bool(signals))
             state, step_metrics = train_step(state, batch, mean)
             unlogged.append(step_metrics)
 
-            # Read once: a signal during this step's evaluation stops at the next
-            # step, which then is saved.
-            stopping = bool(signals)
             evaluating = length.is_evaluation(now)
             saving = (
                 now % config.train.checkpoint_every_steps == 0
@@ -170,14 +172,16 @@ def train_and_evaluate(
                 with clock.paused():
                     checkpoints.save(now, state, {'metrics': latest})
             if stopping:
-                print(f'signal {signals[0]}: checkpointed at step {now}, stopping')
-                raise SystemExit(128 + signals[0])
+                number = signals[0] if signals else signal.SIGTERM  # another process's
+                print(f'signal {number}: checkpointed at step {now}, stopping')
+                raise SystemExit(128 + number)
         if last == length.total_steps:
             writer.hparams(dict(config_lib.flat(config)))
     if last == length.total_steps:
         kernels = figures.kernel_grid(conv1_kernels(state, network), network.towers)
-        figures.save_png(workdir / 'conv1_kernels.png', kernels)
-        (workdir / 'result.json').write_text(json.dumps(latest, indent=2) + '\n')
+        if processes.is_first():
+            figures.save_png(workdir / 'conv1_kernels.png', kernels)
+            (workdir / 'result.json').write_text(json.dumps(latest, indent=2) + '\n')
         print_end(workdir, latest)
     return latest
 
@@ -239,7 +243,7 @@ def copy_layers(
       ValueError: that run has no such layer, or with another shape.
     """
     source = config.init.workdir
-    theirs = trained.load(Path(source)).params
+    theirs = trained.load(Path(source), mesh=mesh).params
     for name in config.init.copy:
         if name not in theirs:
             raise ValueError(
@@ -310,7 +314,7 @@ def summarize(
     batch_size: int,
 ) -> Scalars:
     """Fetches the metrics of the steps since the last log and averages them."""
-    fetched = jax.device_get(unlogged)
+    fetched = jax.tree.map(fetch, unlogged)
     seconds, waited = clock.lap()
     first_step = now - len(fetched) + 1
     scalars = metrics.mean([m['sums'] for m in fetched], 'train')

@@ -149,6 +149,12 @@ def get_config() -> ConfigDict:
     config.init = ConfigDict({'workdir': '', 'copy': ()})
 
     config.mesh = ConfigDict({'data': 0, 'tower': 0})  # 0: chosen from the devices
+    # Several processes: host:port of process 0 ('auto': SLURM, Open MPI, Kubernetes),
+    # how many there are and which is this one; '': one process, unless the environment
+    # says otherwise (JAX_COORDINATOR_ADDRESS).
+    config.distributed = ConfigDict(
+        {'coordinator': '', 'num_processes': 0, 'process_id': -1, 'timeout_seconds': 60}
+    )
     config.lock()
     return config
 

@@ -1,0 +1,147 @@
+"""Several processes that train one run together, on jax's own distributed runtime.
+
+All of them run the same program on the same config; each holds its own devices of the
+mesh, reads its rows of every batch and writes its part of every checkpoint. Process 0
+alone prints and writes metrics.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def start(settings: Mapping[str, Any]) -> None:
+    """Joins the other processes, if the settings or the environment name any.
+
+    `coordinator` is `host:port` of process 0, or `'auto'`: then jax asks SLURM, Open
+    MPI, Kubernetes or the TPU who there is. Where it is empty the environment may have
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Call it before the
+    first use of jax.
+
+    Args:
+      settings: the keys of `config.distributed`.
+
+    Raises:
+      ValueError: it is not said which of how many processes this one is. If not all
+        of them come within `timeout_seconds`, the program ends with one line.
+    """
+    coordinator, count, index = who_am_i(settings)
+    if not coordinator:
+        return
+    seconds = settings['timeout_seconds']
+    automatic = coordinator == 'auto'
+    failure = (
+        f'error: the processes did not find each other within {seconds} s '
+        f'(config.distributed.coordinator={coordinator!r}, process {index} of {count}, '
+        'timeout_seconds): is process 0 running there, and are all the others started?'
+    )
+    # jaxlib aborts with a stack trace at its own time-out, and raises nothing.
+    watchdog = threading.Timer(seconds, _exit, [failure])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address=None if automatic else coordinator,
+            num_processes=None if automatic else count,
+            process_id=None if automatic else index,
+            initialization_timeout=seconds + 30,
+            heartbeat_timeout_seconds=seconds,
+            shutdown_timeout_seconds=seconds,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(f'{failure.removeprefix("error: ")} ({reason})') from error
+    finally:
+        watchdog.cancel()
+    if jax.process_index():
+        sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  for as long as it lives
+
+
+def who_am_i(settings: Mapping[str, Any]) -> tuple[str, int, int]:
+    """(coordinator, number of processes, index of this one); '' if there is only one.
+
+    Raises:
+      ValueError: a coordinator without a port, a count or an index.
+    """
+    environment = os.environ
+    coordinator = settings['coordinator'] or environment.get(
+        'JAX_COORDINATOR_ADDRESS', ''
+    )
+    count = settings['num_processes'] or int(environment.get('JAX_NUM_PROCESSES', 0))
+    index = settings['process_id']
+    index = index if index >= 0 else int(environment.get('JAX_PROCESS_ID', -1))
+    if coordinator in ('', 'auto'):
+        return coordinator, count, index
+    if not coordinator.rpartition(':')[2].isdecimal():
+        raise ValueError(
+            f'config.distributed.coordinator={coordinator!r}: expected host:port of '
+            "process 0, or 'auto'"
+        )
+    if not 0 <= index < count:
+        raise ValueError(
+            f'config.distributed.process_id={index} of '
+            f'config.distributed.num_processes={count}: with a coordinator give both, '
+            'the id from 0 up to but without the number (or JAX_PROCESS_ID and '
+            'JAX_NUM_PROCESSES)'
+        )
+    return coordinator, count, index
+
+
+def is_first() -> bool:
+    """Says whether this process prints and writes the run's files."""
+    return jax.process_index() == 0
+
+
+def agree(mine: bool) -> bool:
+    """True in every process if it is in any; all must call it at the same place."""
+    if jax.process_count() == 1:
+        return mine
+    return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+
+
+@contextlib.contextmanager
+def first_before_the_others(name: str) -> Iterator[None]:
+    """Lets process 0 go through alone, then the others: what it made is there."""
+    if not is_first():
+        multihost_utils.sync_global_devices(name)
+    yield
+    if is_first() and jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def lost_peers() -> Iterator[None]:
+    """Ends this process in one line, at once, when another one is gone.
+
+    A collective fails as soon as a peer's connection breaks. A normal exit would then
+    wait for the dead at jax's shutdown barrier, and abort there with a stack trace.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if jax.process_count() == 1 or not _is_communication(error):
+            raise
+        first = ' '.join(str(error).split())[:200]
+        _exit(
+            f'error: process {jax.process_index()} of {jax.process_count()} lost '
+            f'another one ({first}); start all of them again, and the run goes on from '
+            'its latest checkpoint'
+        )
+
+
+def _is_communication(error: Exception) -> bool:
+    words = ('gloo', 'connection', 'nccl', 'heartbeat', 'unavailable', 'coordination')
+    return any(word in str(error).lower() for word in words)
+
+
+def _exit(message: str) -> None:
+    """Leaves without jax's shutdown, which would wait for who is not there."""
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)

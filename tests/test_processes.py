@@ -1,0 +1,254 @@
+"""Two processes, one device each: the run of one process, and what it survives."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_jax import processes
+from configs import paper
+
+REPOSITORY = Path(__file__).parents[1]
+SECONDS = 20  # the time-out of the runs
+
+
+def environment() -> dict[str, str]:
+    # One CPU device for each process, whatever the tests themselves have.
+    return os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def pair(values: dict, workdir: Path, **mesh: int) -> Iterator[list[subprocess.Popen]]:
+    """Starts both processes of a run; whatever is left of them is killed."""
+    values = values | {
+        'distributed.coordinator': f'127.0.0.1:{free_port()}',
+        'distributed.num_processes': 2,
+        'distributed.timeout_seconds': SECONDS,
+        **{f'mesh.{axis}': size for axis, size in mesh.items()},
+    }
+    flags = [f'--config.{key}={value}' for key, value in values.items()]
+    started = [
+        subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'alexnet_jax.main'),
+                *('--config=configs/demo.py', *flags, f'--workdir={workdir}'),
+                f'--config.distributed.process_id={i}',
+            ],
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def finish(started: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    ends = []
+    for process in started:
+        out, err = process.communicate(timeout=200)
+        ends.append((process.returncode, out, err))
+    return ends
+
+
+def wait_for_checkpoint(workdir: Path) -> None:
+    deadline = time.monotonic() + 150
+    # One that is being written has a longer name.
+    while not any(p.name.isdecimal() for p in (workdir / 'checkpoints').glob('*')):
+        assert time.monotonic() < deadline, 'no checkpoint was written'
+        time.sleep(0.05)
+
+
+def results(workdir: Path) -> dict[str, float]:
+    return json.loads((workdir / 'result.json').read_text())
+
+
+def assert_same_results(workdir: Path, whole_run: dict) -> None:
+    found = results(workdir)
+    for name in ('train/loss', 'val/loss', 'test/loss'):
+        assert found[name] == pytest.approx(whole_run['results'][name], rel=1e-5)
+    for name in ('val/top1_error', 'test/top1_error'):
+        assert found[name] == whole_run['results'][name]
+
+
+def test_a_tower_in_each_process_and_a_signal_to_one_stops_both(
+    small_values, whole_run, tmp_path
+):
+    with pair(small_values, tmp_path, data=1, tower=2) as started:
+        wait_for_checkpoint(tmp_path)
+        started[1].send_signal(signal.SIGTERM)
+        ends = finish(started)
+    assert [status for status, _, _ in ends] == [143, 143], ends
+    lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+    assert max(json.loads(line)['step'] for line in lines) < 20
+    with pair(small_values, tmp_path, data=1, tower=2) as started:
+        ends = finish(started)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert_same_results(tmp_path, whole_run)
+    # Process 0 alone prints and logs, both write their part of the checkpoint.
+    assert 'going on from step' in ends[0][1]
+    assert ends[1][1].count('\n') <= 4 and 'step ' not in ends[1][1]  # gloo's lines
+    for index in (0, 1):
+        part = tmp_path / 'checkpoints' / '20' / 'state' / f'ocdbt.process_{index}'
+        assert sum(f.stat().st_size for f in part.rglob('*') if f.is_file()) > 100_000
+    assert len(list(tmp_path.glob('events.out.tfevents.*'))) == 2  # one per start
+
+
+def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
+    small_values, whole_run, tmp_path
+):
+    with pair(small_values, tmp_path, data=2, tower=1) as started:
+        wait_for_checkpoint(tmp_path)
+        started[1].kill()
+        killed = time.monotonic()
+        _, err = started[0].communicate(timeout=SECONDS + 30)
+        assert time.monotonic() - killed < SECONDS + 10
+        assert started[0].returncode not in (0, None)
+    # From a collective, in one line; or, where it waited for the other to save a
+    # checkpoint, from jaxlib at the time-out.
+    assert 'lost another one' in err or 'JAX distributed service detected' in err
+    with pair(small_values, tmp_path, data=2, tower=1) as started:
+        ends = finish(started)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert 'going on from step' in ends[0][1]
+    assert_same_results(tmp_path, whole_run)
+
+
+SHARES = """
+import sys
+import jax, numpy as np
+from alexnet_jax import mesh, model, optimizer, processes, step
+from configs import demo
+
+config = demo.get_config()
+config.distributed.coordinator = sys.argv[1]
+config.distributed.num_processes, config.distributed.process_id = 2, int(sys.argv[2])
+processes.start(config.distributed)
+data, tower = int(sys.argv[3]), int(sys.argv[4])
+grid = mesh.make_mesh(data=data, tower=tower, towers=2, batch_size=32)
+rows = mesh.local_rows(grid, 32)
+network = model.network_from_config(config.model, 28, 10)
+tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
+state = step.create_train_state(network, tx, grid, seed=0)
+held = sum(s.data.size for leaf in jax.tree.leaves(state.params)
+           for s in leaf.addressable_shards)
+first = processes.agree(jax.process_index() == 0), processes.agree(False)
+print('share', rows.start, rows.stop, held, *first, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ('data', 'tower', 'rows'),
+    [(1, 2, [(0, 32), (0, 32)]), (2, 1, [(0, 16), (16, 32)])],
+)
+def test_each_process_holds_its_share(data, tower, rows):
+    address = f'127.0.0.1:{free_port()}'
+    started = [
+        subprocess.Popen(
+            [sys.executable, '-c', SHARES, address, *map(str, (i, data, tower))],
+            cwd=REPOSITORY,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    shares = [
+        line.split()[1:]
+        for err in errors
+        for line in err.splitlines()
+        if line.startswith('share')
+    ]
+    assert len(shares) == 2, errors
+    assert [(int(s[0]), int(s[1])) for s in shares] == rows
+    whole = 255_562
+    expected = whole if tower == 1 else (whole + 10) // 2  # fc8's bias is on both
+    assert [int(s[2]) for s in shares] == [expected] * 2
+    assert all(s[3:] == ['True', 'False'] for s in shares)
+
+
+def test_a_coordinator_that_never_answers_ends_in_time():
+    start = time.monotonic()
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'alexnet_jax.main', '--config=configs/demo.py'),
+            f'--config.distributed.coordinator=127.0.0.1:{free_port()}',
+            '--config.distributed.num_processes=2',
+            '--config.distributed.process_id=1',
+            '--config.distributed.timeout_seconds=3',
+        ],
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert time.monotonic() - start < 30
+    assert done.returncode == 1
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith('error:')]
+    assert 'within 3 s' in line and 'process 1 of 2' in line
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ({'coordinator': 'host'}, ['host:port']),
+        ({'coordinator': 'host:1'}, ['process_id=-1', 'num_processes=0']),
+        (
+            {'coordinator': 'host:1', 'num_processes': 2, 'process_id': 2},
+            ['process_id=2', 'num_processes=2'],
+        ),
+    ],
+)
+def test_half_a_description_is_named(values, words):
+    settings = paper.get_config().distributed
+    settings.update(values)
+    with pytest.raises(ValueError, match='distributed') as error:
+        processes.who_am_i(settings)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_the_environment_can_say_it(monkeypatch):
+    settings = paper.get_config().distributed
+    assert processes.who_am_i(settings)[0] == ''
+    for name, value in (
+        ('JAX_COORDINATOR_ADDRESS', 'host:1234'),
+        ('JAX_NUM_PROCESSES', '4'),
+        ('JAX_PROCESS_ID', '3'),
+    ):
+        monkeypatch.setenv(name, value)
+    assert processes.who_am_i(settings) == ('host:1234', 4, 3)
+
+
+def test_one_process_agrees_with_itself():
+    assert processes.agree(True) and not processes.agree(False)
+    assert processes.is_first()
+    with processes.first_before_the_others('x'), processes.lost_peers():
+        assert np.pi
+    with pytest.raises(ValueError, match='gloo'), processes.lost_peers():
+        raise ValueError('gloo')
