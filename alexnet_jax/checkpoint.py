@@ -316,15 +316,7 @@ def _describe(state: Any) -> dict[str, Json]:
     """Shape, dtype and SHA-256 of every array by its path, `params/conv1/kernel`."""
     described = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        # np.asarray sees the whole array only if this process holds all of it.
-        whole = not isinstance(leaf, jax.Array) or (
-            leaf.is_fully_addressable or leaf.is_fully_replicated
-        )
-        value = (
-            np.asarray(leaf)
-            if whole
-            else multihost_utils.process_allgather(leaf, tiled=True)
-        )
+        value = _on_host(leaf)
         # Bytes, because hashlib knows no bfloat16.
         content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
         described[_path_name(path)] = {
@@ -333,6 +325,24 @@ def _describe(state: Any) -> dict[str, Json]:
             'sha256': hashlib.sha256(content.data).hexdigest(),
         }
     return described
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """The whole of one array, also where devices or processes share it.
+
+    np.asarray would do where this process has all of it, but an array that several
+    devices share keeps the copy for as long as it lives: a second state on the host.
+    """
+    if not isinstance(leaf, jax.Array):
+        return np.asarray(leaf)
+    if leaf.is_fully_replicated:
+        return np.asarray(leaf.addressable_data(0))
+    if not leaf.is_fully_addressable:
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    whole = np.empty(leaf.shape, leaf.dtype)
+    for shard in leaf.addressable_shards:
+        whole[shard.index] = shard.data
+    return whole
 
 
 def _abstract_leaves(abstract_state: Any) -> dict[str, Json]:

@@ -341,11 +341,16 @@ class AlexNet(nnx.Module):
             towers = self._towers_here(tower_axis)
             return layers.local_response_norm(x, towers=towers, **network.lrn)
         devices = lax.axis_size(tower_axis) if tower_axis else 1
-        if devices == 1:
+        reach = network.lrn['size'] // 2
+        if devices == 1 or not reach:
             return layers.local_response_norm(x, **network.lrn)
+        if reach > x.shape[-1]:
+            raise ValueError(
+                f'model.lrn.size={network.lrn["size"]} reaches beyond the next device, '
+                f'which holds {x.shape[-1]} channels; take mesh.tower=1'
+            )
         # Caffe's merged net: a window at the seam needs the other tower's edge. What
         # has no neighbour receives zeros, which add nothing to a window's energy.
-        reach = network.lrn['size'] // 2
         before = lax.ppermute(
             x[..., -reach:], tower_axis, [(i, i + 1) for i in range(devices - 1)]
         )

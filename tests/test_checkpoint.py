@@ -4,6 +4,8 @@ import json
 import logging as std_logging
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import flax.struct
@@ -345,3 +347,69 @@ def test_meta_must_be_json(tmp_path):
         checkpoints.save(1, make_state(1), {'x': (1, 2)})
         _, meta = checkpoints.restore_latest(abstract(make_state(1)))
     assert meta == json.loads('{"x": [1, 2]}')
+
+
+MEMORY = """
+import gc, sys
+import jax
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 2)
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from alexnet_jax import checkpoint
+
+def status(key):
+    lines = open('/proc/self/status').read().splitlines()
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(key))
+
+def peak_of(work):
+    open('/proc/self/clear_refs', 'w').write('5')  # resets the peak
+    before = status('VmRSS')
+    work()
+    return (status('VmHWM') - before) / size
+
+def sharding(*spec):
+    return NamedSharding(mesh, P(*spec))
+
+mesh = Mesh(np.array(jax.devices()).reshape(1, 2), ('data', 'tower'))
+draw = np.random.default_rng(0).normal
+state = {str(i): jax.device_put(draw(size=(4096, 2560)).astype(np.float32),
+                                sharding(None, 'tower')) for i in range(8)}
+size = sum(x.nbytes for x in state.values())
+abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype,
+                                       sharding=sharding('tower', None))
+            for name, x in state.items()}
+
+def save():
+    with checkpoint.Checkpoints(sys.argv[1], keep=1) as checkpoints:
+        checkpoints.save(1, state, {})
+
+def restore():
+    with checkpoint.Checkpoints(sys.argv[1], keep=1) as checkpoints:
+        restored.append(checkpoints.restore_latest(abstract))
+
+restored = []
+saving = peak_of(save)
+state.clear()
+gc.collect()
+print(saving, peak_of(restore) - 1)
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='Linux only')
+def test_the_host_holds_at_most_one_copy_more(tmp_path):
+    """In units of a state of 336 MB, split over two devices and moved to another split.
+
+    Measured: 0.84 for saving, 1.15 for restoring.
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', MEMORY, str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    saving, restoring = map(float, done.stdout.split()[-2:])
+    assert saving < 1.3 and restoring < 1.5

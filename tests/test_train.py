@@ -97,14 +97,20 @@ def test_every_mesh_trains_the_same(whole_run, small, tmp_path, shape):
     )
 
 
-def test_a_run_moves_to_another_mesh(whole_run, small, tmp_path):
-    small.mesh.data, small.mesh.tower = 2, 2
-    train.train_and_evaluate(small, tmp_path, stop_at_step=8)
-    small.mesh.data, small.mesh.tower = 1, 1
-    results = train.train_and_evaluate(small, tmp_path)
-    assert results['val/loss'] == pytest.approx(
-        whole_run['results']['val/loss'], rel=1e-5
-    )
+def test_a_run_moves_from_mesh_to_mesh(whole_run, small, tmp_path):
+    """Each mesh goes on from the checkpoint of another, and saves for the next."""
+    moves = [((1, 1), 4), ((2, 2), 8), ((1, 2), 12), ((4, 1), 16), ((2, 1), None)]
+    results = {}
+    for (small.mesh.data, small.mesh.tower), stop in moves:
+        results = train.train_and_evaluate(small, tmp_path, stop_at_step=stop)
+    one, other = losses_of(whole_run['workdir']), losses_of(tmp_path)
+    # Stops are logged too.
+    shared = dict(one).keys() & dict(other).keys()
+    assert {12, 20} <= shared
+    for name in ('val/loss', 'test/loss'):
+        assert results[name] == pytest.approx(whole_run['results'][name], rel=1e-5)
+    for name in ('val/top1_error', 'test/top1_error', 'test/top5_error'):
+        assert results[name] == whole_run['results'][name]
 
 
 def test_every_key_is_read_by_a_run(small, tmp_path, monkeypatch):
