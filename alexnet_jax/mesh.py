@@ -69,15 +69,14 @@ def make_mesh(*, data: int, tower: int, towers: int, batch_size: int) -> Mesh:
         raise ValueError(
             f'train.batch_size={batch_size} is not divisible by mesh.data={data}'
         )
-    idle = {d.process_index for d in devices} - {
-        d.process_index for d in devices[: data * tower]
-    }
+    everyone = {device.process_index for device in devices}
+    idle = everyone - {device.process_index for device in devices[: data * tower]}
     if idle:
         raise ValueError(
-            f'mesh.data={data} × mesh.tower={tower} uses {data * tower} of '
-            f'{len(devices)} devices and leaves none to process {min(idle)} of '
-            f'{jax.process_count()}; train.batch_size={batch_size} must divide over '
-            'data such that every process has a part'
+            f'mesh.data={data} × mesh.tower={tower} leaves no device to process '
+            f'{min(idle)} of {len(everyone)}: they cannot share '
+            f'train.batch_size={batch_size} evenly; take a batch that '
+            f'{len(everyone)} divides, or fewer processes'
         )
     grid = np.array(devices[: data * tower]).reshape(data, tower)
     # Auto, by name: jax's default has changed between releases.

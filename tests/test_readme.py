@@ -1,5 +1,6 @@
 """Every command of the README names modules, configs, targets and keys that exist."""
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -30,7 +31,9 @@ def test_command_names_what_exists(command):
         assert importlib.util.find_spec(words[words.index('-m') + 1])
     for word in words:
         if match := re.fullmatch(r'--(config|base)=(.*)', word):
-            assert (REPOSITORY / match[2]).is_file()
+            file, *argument = match[2].split(':')
+            assert (REPOSITORY / file).is_file()
+            importlib.import_module(f'configs.{Path(file).stem}').get_config(*argument)
         elif match := re.fullmatch(r'--(config\.[\w.]+)=.*', word):
             assert match[1] in KEYS
     if 'experiments.sweep' in words:

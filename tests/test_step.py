@@ -164,6 +164,18 @@ def test_a_mesh_that_does_not_fit_is_named(sizes, words):
         mesh_lib.make_mesh(**sizes, towers=2, batch_size=BATCH)
 
 
+def test_processes_that_cannot_share_the_batch_are_named(monkeypatch):
+    class Device:
+        platform = 'cpu'
+
+        def __init__(self, process_index: int):
+            self.process_index = process_index
+
+    monkeypatch.setattr(jax, 'devices', lambda: [Device(i) for i in range(3)])
+    with pytest.raises(ValueError, match=r'process 2 of 3.*batch_size=8'):
+        mesh_lib.make_mesh(data=0, tower=0, towers=1, batch_size=8)
+
+
 def test_mesh_is_chosen_from_the_devices():
     chosen = mesh_lib.make_mesh(data=0, tower=0, towers=2, batch_size=BATCH)
     assert dict(chosen.shape) == {'data': 2, 'tower': 2}  # of the tests' four devices
