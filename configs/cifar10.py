@@ -34,13 +34,7 @@ def get_config() -> ConfigDict:
     layer(model.fc6, features=512, init_std=0.048, init_bias=0.0, dropout=0.1)
     layer(model.fc7, features=512, init_std=0.0625, init_bias=0.0, dropout=0.1)
 
-    config.data.source = 'cifar10'
-    # The last tenth of the training images steers; the test images only report.
-    config.data.train_split = 'train[:45000]'
-    config.data.validation_split = 'train[45000:]'
-    config.data.test_split = 'test'
-    config.data.stored_size = 32
-    config.data.encoding = 'raw'
+    read_cifar10(config)
     config.data.crop_size = 24
     config.data.colour_std = 0.0  # as for dropout
     # About unit variance: one rate then suits conv1 and the rest. At 0–255 the first
@@ -53,10 +47,20 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = 'cosine'
     config.optimizer.learning_rate = 0.02
     config.train.epochs = 16.0
-    config.train.eval_batch_size = 500
     config.train.checkpoint_every_steps = 1000
     config.train.histogram_every_evals = 5
     return config
+
+
+def read_cifar10(config: ConfigDict) -> None:
+    """The last tenth of the training images steers; the test images only report."""
+    config.data.source = 'cifar10'
+    config.data.train_split = 'train[:45000]'
+    config.data.validation_split = 'train[45000:]'
+    config.data.test_split = 'test'
+    config.data.stored_size = 32
+    config.data.encoding = 'raw'
+    config.train.eval_batch_size = 500
 
 
 def layer(table: ConfigDict, **values: object) -> None:

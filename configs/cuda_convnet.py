@@ -17,14 +17,11 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from configs import cifar10, paper
 
 
 def get_config(net: str = '18pct') -> ConfigDict:
-    if net not in NETS:
-        raise ValueError(
-            f'configs/cuda_convnet.py:{net}: no such net; there are {", ".join(NETS)}'
-        )
+    paper.check_argument('cuda_convnet.py', net, NETS)
     config = paper.get_config()
     with config.unlocked():
         for name in config.model.layers:
@@ -33,19 +30,13 @@ def get_config(net: str = '18pct') -> ConfigDict:
     config.model.towers = 1
     config.model.num_classes = 0
 
-    config.data.source = 'cifar10'
-    config.data.train_split = 'train[:45000]'
-    config.data.validation_split = 'train[45000:]'
-    config.data.test_split = 'test'
-    config.data.stored_size = 32
-    config.data.encoding = 'raw'
+    cifar10.read_cifar10(config)
     config.data.colour_std = 0.0
     config.data.reshuffle = False  # data.py visits the batches in a fixed order
 
     config.optimizer.learning_rate = 0.001
     config.optimizer.bias_rate = 2.0
     config.optimizer.schedule = 'steps'
-    config.train.eval_batch_size = 500
     with config.unlocked():
         NETS[net](config)
     return config

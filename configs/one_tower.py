@@ -17,11 +17,7 @@ VARIANTS = ('2014', 'torchvision')
 
 
 def get_config(variant: str = '2014') -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(
-            f'configs/one_tower.py:{variant}: no such variant; there are '
-            f'{", ".join(VARIANTS)}'
-        )
+    paper.check_argument('one_tower.py', variant, VARIANTS)
     config = paper.get_config()
     config.model.towers = 1
     for name, features in (('conv1', 64), ('conv2', 192), ('conv4', 256)):

@@ -13,6 +13,8 @@ with one; 5–6 days on two GTX 580. On the 2-core CPU of the README's table one
 § is the paper's section; every other value says why it is what it is.
 """
 
+from collections.abc import Collection
+
 from ml_collections import ConfigDict, config_dict
 
 
@@ -157,6 +159,15 @@ def get_config() -> ConfigDict:
     )
     config.lock()
     return config
+
+
+def check_argument(file: str, argument: str, allowed: Collection[str]) -> None:
+    """Refuses an argument, `--config=<file>:<argument>`, that a config does not know."""
+    if argument not in allowed:
+        raise ValueError(
+            f'configs/{file}:{argument}: there is no {argument!r}; there are '
+            f'{", ".join(allowed)}'
+        )
 
 
 def conv(

@@ -41,11 +41,7 @@ LOGGED = {
 
 
 def get_config(run: str = '145') -> ConfigDict:
-    if run not in LOGGED:
-        raise ValueError(
-            f'configs/released_2012.py:{run}: no such run; there are '
-            f'{", ".join(LOGGED)}'
-        )
+    paper.check_argument('released_2012.py', run, LOGGED)
     config = paper.get_config()
 
     model = config.model

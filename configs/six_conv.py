@@ -22,10 +22,7 @@ STAGES = ('pretrain', 'finetune')
 
 
 def get_config(stage: str = 'pretrain') -> ConfigDict:
-    if stage not in STAGES:
-        raise ValueError(
-            f'configs/six_conv.py:{stage}: no such stage; there are {", ".join(STAGES)}'
-        )
+    paper.check_argument('six_conv.py', stage, STAGES)
     config = released_2012.get_config()
     model = config.model
     with config.unlocked():

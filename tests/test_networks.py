@@ -124,6 +124,10 @@ def test_totals_are_the_fact_sheets(name):
         assert sum(row[3] for row in GOLDEN[name]) == multiply_adds
 
 
+def test_kernels_are_those_of_the_grouped_network():
+    assert model.layer_shapes(network('paper'))[1].kernel == (5, 5, 48, 256)
+
+
 def test_conv1_has_55_outputs_in_every_imagenet_net():
     for name in ('paper', 'caffe', 'one_tower', 'one_tower:torchvision', 'half'):
         assert model.layer_shapes(network(name))[0].linear[:2] == (55, 55)
