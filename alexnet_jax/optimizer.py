@@ -215,16 +215,12 @@ def _hold_frozen(
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        freezes = any(value == 0 for _, _, value in config['layer_rates'])
+        epoch = extra['step'] / steps_per_epoch
 
         def held(path: jax.tree_util.KeyPath, update: Array) -> Array:
             layer, name = (entry.key for entry in path)  # pyrefly: ignore
-            epoch = extra['step'] / steps_per_epoch
             moves = rate_multiplier(config, layer, name, epoch)
             return jnp.where(jnp.asarray(moves) == 0, 0.0, update)
-
-        if not freezes:
-            return updates, state
 
         return jax.tree_util.tree_map_with_path(held, updates), state
 

@@ -162,7 +162,7 @@ def get_config() -> ConfigDict:
 
 
 def check_argument(file: str, argument: str, allowed: Collection[str]) -> None:
-    """Refuses an argument, `--config=<file>:<argument>`, that a config does not know."""
+    """Refuses an argument, `--config=FILE:ARGUMENT`, that a config does not know."""
     if argument not in allowed:
         raise ValueError(
             f'configs/{file}:{argument}: there is no {argument!r}; there are '

@@ -26,9 +26,6 @@ from absl import app, flags
 
 from alexnet_jax import command_line
 
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Repetitions of each.', lower_bound=1)
-_OUT = flags.DEFINE_string('out', 'runs/benchmark', 'Where the record goes.')
-
 Contender = dict[str, Any]
 Record = dict[str, Any]
 
@@ -192,4 +189,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+    _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Repetitions of each.', lower_bound=1)
+    _OUT = flags.DEFINE_string('out', 'runs/benchmark', 'Where the record goes.')
     app.run(main, flags_parser=command_line.parse_flags)

@@ -1,0 +1,213 @@
+"""How often does training stay at the flat loss? (fact sheet §8, "stuck at 6.9")
+
+    python -m experiments.stall_rate --data_dir=DIR --seeds=8 --steps=250 \\
+        --out=experiments/records/stall_rate
+
+Trains the paper's network from each of four starts with several seeds and counts the
+runs that never leave the loss of a net that only knows how frequent the classes are.
+DIR is a folder of images, `<split>/<class>/*.jpg`. `<out>/runs.jsonl` gets a line per
+run with every loss, `<out>/table.md` the counts; runs already in the file are kept, so
+that a killed experiment goes on.
+
+At a width below 1 the standard deviations are divided by sqrt(width) wherever the
+fan-in shrinks with the width (everywhere but in conv1): the signal at the start is
+then that of the full net. The learning rate is the paper's at any width.
+"""
+
+import collections
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from alexnet_jax import command_line, optimizer
+from alexnet_jax import config as config_lib
+from alexnet_jax import mesh as mesh_lib
+from alexnet_jax import model as model_lib
+from alexnet_jax import step as step_lib
+from alexnet_jax.data import pipeline, prepare
+from configs import paper
+
+WINDOW = 20  # steps that the loss is averaged over
+LEFT = 0.95  # a run has left when its loss is below this fraction of the flat loss
+
+ARMS: dict[str, dict[str, Any]] = {
+    'paper': {},  # §5: 0.01 everywhere, biases of 1
+    'released': {f'model.conv{i}.init_std': 0.03 for i in (3, 4, 5)},
+    'caffe_bias': {
+        f'model.{name}.init_bias': 0.1
+        for name in ('conv2', 'conv4', 'conv5', 'fc6', 'fc7')
+    },
+    'unit_inputs': {'data.scale': 1 / 75},  # the paper's start, images of unit variance
+}
+
+
+def make_config(
+    arm: str, width: float, batch_size: int, data_dir: str, prepared_dir: str
+) -> ConfigDict:
+    """The paper's config with the start of an arm, at a width."""
+    config = paper.get_config()
+    config.update_from_flattened_dict(ARMS[arm])
+    config.model.width = width
+    config.model.num_classes = 0
+    for name in config.model.layers[1:]:
+        config.model[name].init_std /= width**0.5
+    config.data.source = 'folder'
+    config.data.data_dir = data_dir
+    config.data.prepared_dir = prepared_dir
+    config.optimizer.schedule = 'constant'
+    config.train.batch_size = batch_size
+    config_lib.validate(config)
+    return config
+
+
+def label_entropy(dataset: prepare.PreparedDataset, config: ConfigDict) -> float:
+    """The loss in nats of predicting each class by its frequency: the flat loss."""
+    counts: collections.Counter[int] = collections.Counter()
+    batches = pipeline.eval_batches(
+        dataset, config.data, split=config.data.train_split, batch_size=256
+    )
+    for batch in batches:
+        counts.update(batch['label'][batch['mask'] > 0].tolist())
+    p = np.array(list(counts.values())) / sum(counts.values())
+    return float(-(p * np.log(p)).sum())
+
+
+def train(
+    config: ConfigDict,
+    dataset: prepare.PreparedDataset,
+    network: model_lib.Network,
+    flat_loss: float,
+    steps: int,
+) -> dict[str, Any]:
+    """Trains one run until it leaves the flat loss, or for `steps`; its losses."""
+    mesh = mesh_lib.make_mesh(
+        data=1, tower=0, towers=network.towers, batch_size=config.train.batch_size
+    )
+    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
+    rate = optimizer.create_learning_rate_schedule(
+        config.optimizer, steps_per_epoch=1, total_steps=steps
+    )
+    state = step_lib.create_train_state(network, tx, mesh, config.seed)
+    train_step = step_lib.make_train_step(
+        network, tx, rate, mesh, config.seed, config.data.scale
+    )
+    mean = mesh_lib.put_everywhere(
+        pipeline.mean_to_subtract(dataset, config.data), mesh
+    )
+    batch_size = config.train.batch_size
+    batches = pipeline.train_batches(
+        dataset, config.data, batch_size=batch_size, seed=config.seed, first_step=0
+    )
+    losses: list[float] = []
+    left_at = None
+    for batch in itertools.islice(batches, steps):
+        batch = mesh_lib.put_batch(batch, mesh, batch_size)
+        state, metrics = train_step(state, batch, mean)
+        sums = np.asarray(metrics['sums'])
+        losses.append(round(float(sums[0] / sums[-1]), 5))
+        recent = losses[-WINDOW:]
+        if len(recent) == WINDOW and sum(recent) / WINDOW < LEFT * flat_loss:
+            left_at = len(losses)
+            break
+        if not np.isfinite(losses[-1]):
+            break
+    return {'left_at': left_at, 'losses': losses}
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """A row per start: stalled runs of all, and the median step at which others left.
+
+    A run whose loss became infinite counts as diverged, not as stalled.
+    """
+    lines = [
+        '| start | stalled | diverged | median step of leaving (range) |',
+        '|---|---|---|---|',
+    ]
+    for arm in dict.fromkeys(run['arm'] for run in runs):
+        own = [run for run in runs if run['arm'] == arm]
+        left = [run['left_at'] for run in own if run['left_at']]
+        diverged = [run for run in own if not np.isfinite(run['losses'][-1])]
+        stalled = len(own) - len(left) - len(diverged)
+        when = (
+            f'{statistics.median(left):.0f} ({min(left)}–{max(left)})' if left else '–'
+        )
+        lines.append(
+            f'| {arm} | {stalled} of {len(own)} | {len(diverged)} of {len(own)} '
+            f'| {when} |'
+        )
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what is missing of the experiment and prints the table."""
+    command_line.reject_positionals(argv)
+    out = Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    record = out / 'runs.jsonl'
+    runs = [json.loads(line) for line in record.open()] if record.exists() else []
+    setting = {
+        'width': _WIDTH.value, 'batch_size': _BATCH_SIZE.value, 'steps': _STEPS.value,
+    }  # fmt: skip
+    for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
+        for arm in _ARMS.value or ARMS:
+            key = {'arm': arm, 'seed': seed, **setting}
+            if any(key.items() <= run.items() for run in runs):
+                continue
+            with command_line.user_errors():
+                config = make_config(
+                    arm,
+                    _WIDTH.value,
+                    _BATCH_SIZE.value,
+                    _DATA_DIR.value,
+                    _PREPARED_DIR.value,
+                )
+                config.seed = seed
+                dataset = prepare.open_prepared(config.data)
+            network = model_lib.network_from_config(
+                config.model, config.data.crop_size, dataset.num_classes
+            )
+            flat_loss = label_entropy(dataset, config)
+            begin = time.time()
+            outcome = train(config, dataset, network, flat_loss, _STEPS.value)
+            run = {**key, 'flat_loss': round(flat_loss, 4), **outcome}
+            runs.append(run)
+            with record.open('a') as file:
+                file.write(json.dumps(run) + '\n')
+            print(
+                f'{arm} seed {seed}: left at {outcome["left_at"]}, last loss '
+                f'{outcome["losses"][-1]:.3f} of {flat_loss:.3f}, '
+                f'{time.time() - begin:.0f} s',
+                flush=True,
+            )
+    runs = [run for run in runs if setting.items() <= run.items()]
+    (out / 'table.md').write_text(table(runs) + '\n')
+    print(table(runs))
+
+
+if __name__ == '__main__':
+    _DATA_DIR = flags.DEFINE_string(
+        'data_dir', None, 'Folder of images.', required=True
+    )
+    _PREPARED_DIR = flags.DEFINE_string(
+        'prepared_dir', '', 'As config.data.prepared_dir.'
+    )
+    _OUT = flags.DEFINE_string('out', 'runs/stall_rate', 'Where the record goes.')
+    _SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds 0 … N−1.', lower_bound=1)
+    _STEPS = flags.DEFINE_integer(
+        'steps', 250, 'Steps before giving up.', lower_bound=1
+    )
+    _WIDTH = flags.DEFINE_float('width', 0.25, 'config.model.width.')
+    _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images in a batch.')
+    _ARMS = flags.DEFINE_list('arms', [], 'Some of the starts; all by default.')
+    mesh_lib.request_cpu_devices(2)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
+    app.run(main, flags_parser=command_line.parse_flags)
