@@ -26,6 +26,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from alexnet_jax import processes
+
 Json = dict[str, Any]
 
 
@@ -253,31 +255,31 @@ class _Directory:
         self, step: int, abstract_state: Any
     ) -> tuple[tuple[Any, Json] | None, str]:
         """((state, meta), '') of a step that verifies, else (None, the reason)."""
-        restored, failure = None, ''
+        read, failure = None, ''
         try:
-            restored = self._restore(step, abstract_state)
+            read = self._read(step, abstract_state)
         except Exception as error:
             # Damage comes as KeyError, ValueError, JSONDecodeError, FileNotFoundError
             # or a bare Exception, according to the file that is hit.
             failure = _one_line(error)
-        if jax.process_count() > 1:
-            agree = multihost_utils.process_allgather(np.array(restored is not None))
-            if not np.all(agree):
-                restored, failure = None, failure or 'another process cannot read it'
-        return restored, failure
+        # Before the digests, which all processes must work out together. (Where one of
+        # them misses files, Orbax itself waits for it in vain, and the run ends there.)
+        if processes.agree(read is None) or read is None:
+            return None, failure or 'another process cannot read it'
+        state, content = read
+        found, stored = _describe(state), content['arrays']
+        wrong = [path for path in stored if found.get(path) != stored[path]]
+        if wrong:
+            return None, f'the digests of {", ".join(wrong[:3])} do not agree'
+        return (state, content['meta']), ''
 
-    def _restore(self, step: int, abstract_state: Any) -> tuple[Any, Json]:
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, Json]:
         content = self.read_meta(step)
         wanted, stored = _abstract_leaves(abstract_state), content['arrays']
         if difference := _difference(wanted, stored):
             raise ValueError(difference)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        state = self._manager().restore(step, args=args)['state']
-        found = _describe(state)
-        wrong = [path for path in stored if found.get(path) != stored[path]]
-        if wrong:
-            raise ValueError(f'the digests of {", ".join(wrong[:3])} do not agree')
-        return state, content['meta']
+        return self._manager().restore(step, args=args)['state'], content
 
     def delete(self, steps: list[int]) -> None:
         for step in steps:

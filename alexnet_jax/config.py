@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import layers, model, optimizer
+from alexnet_jax.data import augment
 
 # (what is allowed, the test) of every key; types are enforced by ConfigDict itself.
 Rule = tuple[str, Callable[[Any], bool]]
@@ -72,8 +73,8 @@ _RULES: dict[str, Rule] = {
     'data.crop_chunk': _COUNT,
     'data.reshuffle': _ANY,
     'data.colour_std': _NOT_NEGATIVE,
-    'data.colour_form': _one_of('paper', 'released'),
-    'data.colour_constants': _one_of('data', 'krizhevsky', 'community'),
+    'data.colour_form': _one_of(*augment.COLOUR_FORMS),
+    'data.colour_constants': _one_of(*augment.COLOUR_CONSTANTS),
     'data.colour_off_epoch': ('0 (never) or a number > 0', lambda v: v >= 0),
     'data.mean': _one_of('centre', 'crop'),
     'data.scale': _POSITIVE,
@@ -92,9 +93,12 @@ _RULES: dict[str, Rule] = {
         ),
     ),
     'optimizer.layer_decays': (
-        '((layer, weight decay), …)',
+        '((layer, weight decay ≥ 0), …)',
         lambda v: all(
-            len(pair) == 2 and isinstance(pair[0], str) and _is_number(pair[1])
+            isinstance(pair, (tuple, list))
+            and len(pair) == 2
+            and _is_number(pair[1])
+            and pair[1] >= 0
             for pair in v
         ),
     ),
@@ -193,8 +197,8 @@ def _is_number(value: Any) -> bool:
 
 def _are_triples(value: Any) -> bool:
     return all(
-        len(triple) == 3
-        and isinstance(triple[0], str)
+        isinstance(triple, (tuple, list))
+        and len(triple) == 3
         and all(_is_number(number) and number >= 0 for number in triple[1:])
         for triple in value
     )
@@ -290,8 +294,11 @@ def _check_together(config: ConfigDict) -> None:
             'config.optimizer.bias_annealed=False'
         )
     for key in ('layer_rates', 'layer_decays'):
-        for name, *_ in config.optimizer[key]:
-            _check_is_layer(name.partition('/')[0], f'optimizer.{key}', config)
+        for target, *_ in config.optimizer[key]:
+            name = str(target)
+            if key == 'layer_rates':  # may be of a kernel or a bias alone
+                name = name.removesuffix('/kernel').removesuffix('/bias')
+            _check_is_layer(name, f'optimizer.{key}', config)
     for name in config.init.copy:
         _check_is_layer(name, 'init.copy', config)
     if config.init.workdir and not config.init.copy:

@@ -132,8 +132,8 @@ def search_weights(members: Sequence[Predictions]) -> list[float]:
         for i in range(len(members)):
             for value in np.arange(0, 1 + WEIGHT_STEP / 2, WEIGHT_STEP):
                 tried = [*weights[:i], round(float(value), 2), *weights[i + 1 :]]
-                if any(tried) and score(tried) < best:
-                    best, weights, improving = score(tried), tried, True
+                if any(tried) and (found := score(tried)) < best:
+                    best, weights, improving = found, tried, True
     return weights
 
 
@@ -228,14 +228,16 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit('error: --workdir=DIR is needed, the folder of a run')
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
+    name = f'evaluation-{_SPLIT.value}-{_VIEWS.value}view.json'
+    out = Path(_OUT.value) if _OUT.value else workdirs[0] / name
+    if _OUT.value and not os.access(out.parent, os.W_OK | os.X_OK):
+        raise SystemExit(f'error: --out={out}: {out.parent} cannot be written')
     mesh_lib.request_cpu_devices(2)
     with command_line.user_errors():
         rows = evaluate(
             workdirs, views=_VIEWS.value, split=_SPLIT.value, which=_CHECKPOINT.value
         )
     print(table(rows))
-    name = f'evaluation-{_SPLIT.value}-{_VIEWS.value}view.json'
-    out = Path(_OUT.value) if _OUT.value else workdirs[0] / name
     out.write_text(
         json.dumps(
             {

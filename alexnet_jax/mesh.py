@@ -72,11 +72,14 @@ def make_mesh(*, data: int, tower: int, towers: int, batch_size: int) -> Mesh:
     everyone = {device.process_index for device in devices}
     idle = everyone - {device.process_index for device in devices[: data * tower]}
     if idle:
+        what = (
+            f'train.batch_size={batch_size} does not divide over them'
+            if len(devices) % tower == 0
+            else f'{len(devices)} devices are not a multiple of mesh.tower={tower}'
+        )
         raise ValueError(
             f'mesh.data={data} × mesh.tower={tower} leaves no device to process '
-            f'{min(idle)} of {len(everyone)}: they cannot share '
-            f'train.batch_size={batch_size} evenly; take a batch that '
-            f'{len(everyone)} divides, or fewer processes'
+            f'{min(idle)} of {len(everyone)}: {what}'
         )
     grid = np.array(devices[: data * tower]).reshape(data, tower)
     # Auto, by name: jax's default has changed between releases.

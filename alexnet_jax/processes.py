@@ -60,6 +60,9 @@ def start(settings: Mapping[str, Any]) -> None:
         raise ValueError(f'{failure.removeprefix("error: ")} ({reason})') from error
     finally:
         watchdog.cancel()
+    # Opens the connections while all are here: later, gloo gives up on a process that
+    # is 30 seconds late, and the first may take longer to prepare a data set.
+    multihost_utils.sync_global_devices('start')
     if jax.process_index():
         sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  for as long as it lives
 
@@ -70,15 +73,14 @@ def who_am_i(settings: Mapping[str, Any]) -> tuple[str, int, int]:
     Raises:
       ValueError: a coordinator without a port, a count or an index.
     """
-    environment = os.environ
-    coordinator = settings['coordinator'] or environment.get(
+    coordinator = settings['coordinator'] or os.environ.get(
         'JAX_COORDINATOR_ADDRESS', ''
     )
-    count = settings['num_processes'] or int(environment.get('JAX_NUM_PROCESSES', 0))
-    index = settings['process_id']
-    index = index if index >= 0 else int(environment.get('JAX_PROCESS_ID', -1))
+    count, index = settings['num_processes'], settings['process_id']
     if coordinator in ('', 'auto'):
         return coordinator, count, index
+    count = count or _number_in_environment('JAX_NUM_PROCESSES', 0)
+    index = index if index >= 0 else _number_in_environment('JAX_PROCESS_ID', -1)
     if not coordinator.rpartition(':')[2].isdecimal():
         raise ValueError(
             f'config.distributed.coordinator={coordinator!r}: expected host:port of '
@@ -92,6 +94,13 @@ def who_am_i(settings: Mapping[str, Any]) -> tuple[str, int, int]:
             'JAX_NUM_PROCESSES)'
         )
     return coordinator, count, index
+
+
+def _number_in_environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.lstrip('-').isdecimal():
+        raise ValueError(f'the environment has {name}={value!r}; expected a number')
+    return int(value)
 
 
 def is_first() -> bool:
@@ -131,8 +140,8 @@ def lost_peers() -> Iterator[None]:
         first = ' '.join(str(error).split())[:200]
         _exit(
             f'error: process {jax.process_index()} of {jax.process_count()} lost '
-            f'another one ({first}); start all of them again, and the run goes on from '
-            'its latest checkpoint'
+            f'another one or waited for it in vain ({first}); start all of them again, '
+            'and the run goes on from its latest checkpoint'
         )
 
 

@@ -89,7 +89,6 @@ def train_and_evaluate(
 
     # Where it starts: at the latest checkpoint that verifies, else at step 0, with
     # the layers of another run if the config names one.
-    make_directory(workdir)
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
     restored = checkpoints.restore_latest(
         step_lib.abstract_train_state(network, tx, mesh)
@@ -103,6 +102,7 @@ def train_and_evaluate(
         if config.init.workdir:
             state = copy_layers(state, config, network, mesh)
     first = int(state.step)
+    make_directory(workdir)
     if processes.is_first():
         writers.write_config(workdir, config_lib.to_json(config))
         writers.write_provenance(workdir, {'first_step': first})
@@ -243,7 +243,16 @@ def copy_layers(
       ValueError: that run has no such layer, or with another shape.
     """
     source = config.init.workdir
-    theirs = trained.load(Path(source), mesh=mesh).params
+    found = trained.load(Path(source), mesh=mesh)
+    theirs = found.params
+    shapes = model_lib.layer_shapes(network)
+    flattens = next(s.name for s in shapes if len(s.linear) == 1)
+    if flattens in config.init.copy and found.network.towers != network.towers:
+        raise ValueError(
+            f'config.init.copy: {flattens} reads the maps tower by tower, of '
+            f'{found.network.towers} towers in {source} and of {network.towers} here, '
+            f'in another order; leave {flattens!r} out of config.init.copy'
+        )
     for name in config.init.copy:
         if name not in theirs:
             raise ValueError(

@@ -99,7 +99,10 @@ def machine() -> Record:
 
 def scaling(rounds: int) -> tuple[Record, str]:
     """One core and one device against two of each."""
-    one, two = sorted(os.sched_getaffinity(0))[:1], sorted(os.sched_getaffinity(0))[:2]
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise ValueError('scaling compares one core with two, and there is one')
+    one, two = usable[:1], usable[:2]
 
     def net(config: str, data: int, tower: int, cores: list[int]) -> Contender:
         return {

@@ -158,7 +158,7 @@ def main(argv: Sequence[str]) -> None:
         'width': _WIDTH.value, 'batch_size': _BATCH_SIZE.value, 'steps': _STEPS.value,
     }  # fmt: skip
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
-        for arm in _ARMS.value or ARMS:
+        for arm in _ARMS.value:
             key = {'arm': arm, 'seed': seed, **setting}
             if any(key.items() <= run.items() for run in runs):
                 continue
@@ -205,9 +205,13 @@ if __name__ == '__main__':
     _STEPS = flags.DEFINE_integer(
         'steps', 250, 'Steps before giving up.', lower_bound=1
     )
-    _WIDTH = flags.DEFINE_float('width', 0.25, 'config.model.width.')
-    _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images in a batch.')
-    _ARMS = flags.DEFINE_list('arms', [], 'Some of the starts; all by default.')
+    _WIDTH = flags.DEFINE_float('width', 0.25, 'config.model.width.', lower_bound=0.01)
+    _BATCH_SIZE = flags.DEFINE_integer(
+        'batch_size', 64, 'Images in a batch.', lower_bound=1
+    )
+    _ARMS = flags.DEFINE_multi_enum(
+        'arm', list(ARMS), list(ARMS), 'One of the starts; may be given several times.'
+    )
     mesh_lib.request_cpu_devices(2)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
     app.run(main, flags_parser=command_line.parse_flags)

@@ -102,6 +102,7 @@ def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
         ((), ['--workdir']),
         (('--workdir=nowhere',), ['nowhere', 'holds no run']),
         (('--workdir=nowhere', '--views=5'), ['--views=5', '1 or 10']),
+        (('--workdir=nowhere', '--out=no/where.json'), ['--out', 'cannot be written']),
         (('--workdir=nowhere', '--split=tset'), ['split', 'validation']),
     ],
 )

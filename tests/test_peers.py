@@ -19,8 +19,6 @@ from alexnet_jax import mesh as mesh_lib
 from tests import reference_numpy
 from tests.test_config import load
 
-pytestmark = pytest.mark.peers
-
 FORWARD, GRADIENT = 1e-4, 1e-3
 BATCH, SEED = 2, 3
 STEPS_PER_EPOCH, EPOCHS = 10, 90
@@ -100,6 +98,7 @@ def test_norms_tell_the_forms_apart():
         assert difference > 1000 * FORWARD
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('form', NORMS)
 def test_lrn_and_its_gradient_are_torchs_in_float64(form, in_torch):
     torch = in_torch.torch
@@ -167,6 +166,7 @@ def oihw(kernel: np.ndarray) -> np.ndarray:
         (20, (5, 5, 2, 6), 2, ((1, 2), (0, 3)), 2),
     ],
 )
+@pytest.mark.peers
 def test_tower_convolution_is_torchs_grouped(
     extent, kernel, stride, padding, towers, in_torch
 ):
@@ -194,6 +194,7 @@ POOLS = [
 ]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(('extent', 'size', 'stride'), POOLS)
 def test_max_pool_is_torchs_with_ceil_mode(extent, size, stride, in_torch):
     """After a ReLU, so that windows of equal zeros are among them."""
@@ -208,6 +209,7 @@ def test_max_pool_is_torchs_with_ceil_mode(extent, size, stride, in_torch):
     )
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(('extent', 'size', 'stride'), POOLS)
 def test_avg_pool_is_torchs_with_ceil_mode(extent, size, stride, in_torch):
     torch = in_torch.torch
@@ -220,6 +222,7 @@ def test_avg_pool_is_torchs_with_ceil_mode(extent, size, stride, in_torch):
     )
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(('size', 'scale'), [(5, 0.001), (3, 5e-5)])
 def test_spatial_norm_is_torchs_sum_over_a_maps_pixels(size, scale, in_torch):
     compare_with_gradients(
@@ -233,6 +236,7 @@ def test_spatial_norm_is_torchs_sum_over_a_maps_pixels(size, scale, in_torch):
     )
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('towers', [1, 2])
 def test_local_layer_is_torchs_unfolded_product(towers, in_torch):
     torch = in_torch.torch
@@ -262,6 +266,7 @@ def test_local_layer_is_torchs_unfolded_product(towers, in_torch):
     compare_with_gradients(torch, ours, peers, arrays, (nchw, to_peer))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('rate', [0.5, 0.25])
 def test_dropout_is_torchs_with_the_same_mask(rate, in_torch):
     """PyTorch draws; its own inverted form, and the form of 2012."""
@@ -414,6 +419,7 @@ def agree_in_every_layer(case: Case, expected: dict[str, Any]) -> None:
     assert np.abs(logits[0] - logits[1]).max() > 200 * FORWARD * np.abs(logits).max()
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('case', MAPS, indirect=True)
 def test_every_layer_of_a_network_is_torchs(case, in_torch):
     torch = in_torch.torch
@@ -434,6 +440,7 @@ def test_every_layer_of_a_network_is_onnx_runtimes(case, in_onnx):
     agree_in_every_layer(case, expected)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('case', ['one_tower:torchvision'], indirect=True)
 def test_torchvision_variant_fits_into_torchvisions_state_dict(case, in_torch):
     torch = in_torch.torch
@@ -480,6 +487,7 @@ DECAY_SEEN = 1000.0
 DRAWS = 6
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('case', TRAINED, indirect=True)
 def test_one_training_step_is_torchs(case, in_torch):
     """Loss, every gradient, every new velocity and parameter, from a moving start.

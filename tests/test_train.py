@@ -63,7 +63,9 @@ def test_a_run_leaves_what_it_promises(whole_run, small):
         'train/images_per_second', 'train/input_wait_fraction', 'train/gradient_norm',
         'val/loss', 'val/top1_error', 'val/top5_error', 'test/top1_error',
     }  # fmt: skip
-    assert [line['step'] for line in lines if 'val/loss' in line] == [12, 20]
+    assert [line['step'] for line in lines if 'val/loss' in line] == [6, 12, 18, 20]
+    rates = {line['step']: line.get('train/learning_rate') for line in lines}
+    assert rates[15] == pytest.approx(1e-3) and rates[20] == pytest.approx(1e-4)
     # 130 test images in batches of 500 padded: the error is a multiple of 1/130.
     assert whole_run['results']['test/top1_error'] * 130 == pytest.approx(
         round(whole_run['results']['test/top1_error'] * 130)

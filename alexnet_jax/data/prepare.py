@@ -660,9 +660,9 @@ def _differences_from_published(
         return
     for split in sources.named_splits(data):
         found, expected = dataset.split_sizes[split], published.get(split)
-        if expected and found != expected:
-            left_out = dataset.left_out[split]
-            more = f' ({left_out:,} left out as undecodable)' if left_out else ''
+        left_out = dataset.left_out[split]
+        if expected and found + left_out != expected:
+            more = f' and {left_out:,} left out as undecodable' if left_out else ''
             yield (
                 f'{data.source} is published with {expected:,} images in {split}, '
                 f'{found:,} were prepared{more}: not the whole data set'
@@ -808,6 +808,11 @@ def main(argv: Sequence[str]) -> None:
     colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
     print(f'mean colour (RGB): {colour}')
     print(f'directory: {dataset.directory}')
+    if not _PARTIAL.value and any(_differences_from_published(dataset, data)):
+        raise SystemExit(
+            f'error: this is not the whole of {data.source}, see the warnings; the '
+            'records are good, and --partial accepts them'
+        )
 
 
 if __name__ == '__main__':
@@ -824,5 +829,8 @@ if __name__ == '__main__':
         False,
         'Leave images out that cannot be decoded, instead of stopping; either way '
         'undecodable-<split>.txt lists them.',
+    )
+    _PARTIAL = flags.DEFINE_bool(
+        'partial', False, 'Accept fewer images than the source is published with.'
     )
     app.run(main, flags_parser=parse_flags)
