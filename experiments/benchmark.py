@@ -35,10 +35,12 @@ STEPS = {'cifar10': 10}  # per repetition, where one is too short to time
 
 def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
     """Seconds of every repetition of every contender, taken in turn."""
-    workers = {name: start(settings) for name, settings in contenders.items()}
+    workers: dict[str, subprocess.Popen[str]] = {}
     try:
-        for name, worker in workers.items():
-            if read(name, worker) != 'ready':
+        # One after the other: warming up takes the most memory.
+        for name, settings in contenders.items():
+            workers[name] = start(settings)
+            if read(name, workers[name]) != 'ready':
                 raise RuntimeError(f'{name} did not start')
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for i in range(rounds):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, mesh, model, optimizer, step, train
+from alexnet_jax import checkpoint, mesh, model, optimizer, processes, step, train
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import prepare
 
@@ -64,7 +64,8 @@ def test_a_run_leaves_what_it_promises(whole_run, small):
         'val/loss', 'val/top1_error', 'val/top5_error', 'test/top1_error',
     }  # fmt: skip
     assert [line['step'] for line in lines if 'val/loss' in line] == [6, 12, 18, 20]
-    rates = {line['step']: line.get('train/learning_rate') for line in lines}
+    rate = 'train/learning_rate'
+    rates = {line['step']: line[rate] for line in lines if rate in line}
     assert rates[15] == pytest.approx(1e-3) and rates[20] == pytest.approx(1e-4)
     # 130 test images in batches of 500 padded: the error is a multiple of 1/130.
     assert whole_run['results']['test/top1_error'] * 130 == pytest.approx(
@@ -115,10 +116,14 @@ def test_a_run_moves_from_mesh_to_mesh(whole_run, small, tmp_path):
         assert results[name] == whole_run['results'][name]
 
 
-def test_every_key_is_read_by_a_run(small, tmp_path, monkeypatch):
+def test_every_key_is_read_by_a_run(whole_run, small, tmp_path, monkeypatch):
     """Records the reads of a short run; a key that nothing reads is a lie."""
     config = small
     config.train.steps = 1
+    config.optimizer.bias_annealed = False
+    config.init.workdir, config.init.copy = str(whole_run['workdir']), ('conv1',)
+    config.distributed.coordinator = 'host:1'
+    config.distributed.num_processes, config.distributed.process_id = 1, 0
     prefixes = {id(config): ''}
     for key, _ in config_lib.flat(config):
         parts = key.split('.')
@@ -137,6 +142,8 @@ def test_every_key_is_read_by_a_run(small, tmp_path, monkeypatch):
     monkeypatch.setattr(config_lib, 'to_json', lambda config: as_json)
     monkeypatch.setattr(config_lib, 'flat', lambda config: flat.items())
     monkeypatch.setattr(ConfigDict, '__getitem__', recording)
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda **settings: None)
+    processes.start(config.distributed)
     train.train_and_evaluate(config, tmp_path)
     for name in optimizer.SCHEDULES:  # each reads keys of its own
         config.optimizer.schedule = name
