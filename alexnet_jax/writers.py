@@ -61,6 +61,7 @@ class MetricWriter:
         self._is_writer = is_writer
         self._closed = False
         self._error: Exception | None = None
+        self._error_raised = False
         if not is_writer:
             return
         path = self._workdir / 'metrics.jsonl'
@@ -136,11 +137,13 @@ class MetricWriter:
             self._queue.put((method, args))
 
     def _raise_error(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
+        # Once: the thread may fail again with what was in the queue behind it.
+        if self._error is not None and not self._error_raised:
+            self._error_raised = True
             raise RuntimeError(
-                f'TensorBoard events could not be written to {self._workdir}: {error}'
-            ) from error
+                f'TensorBoard events could not be written to {self._workdir}: '
+                f'{self._error}'
+            ) from self._error
 
     def _write_events(self) -> None:
         """The thread: writes what comes through the queue until None comes."""
