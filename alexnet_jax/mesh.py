@@ -112,11 +112,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def put_params(params: Params, network: Network, mesh: Mesh) -> Params:
     """Places parameters, or the part of them that is given, where they belong."""
+    specs = parameter_specs(network)
     return {
         layer: {
-            name: jax.device_put(
-                value, NamedSharding(mesh, parameter_specs(network)[layer][name])
-            )
+            name: jax.device_put(value, NamedSharding(mesh, specs[layer][name]))
             for name, value in weights.items()
         }
         for layer, weights in params.items()

@@ -126,6 +126,7 @@ def network_from_config(
         rows.append(Layer(name=name, **row))
     # Only a net with such layers has these tables.
     lrn = dict(table['lrn']) if 'lrn' in table else {'across_towers': False}
+    across_towers = lrn.pop('across_towers')
     spatial_norm = dict(table['spatial_norm']) if 'spatial_norm' in table else {}
     network = Network(
         layers=tuple(rows),
@@ -133,7 +134,7 @@ def network_from_config(
         activation=table['activation'],
         image_size=image_size,
         dropout_scaling=table['dropout_scaling'],
-        lrn_across_towers=lrn.pop('across_towers'),
+        lrn_across_towers=across_towers,
         lrn=lrn,
         spatial_norm=spatial_norm,
         pool=dict(table['pool']),

@@ -145,6 +145,18 @@ def _mask_spec(shape: tuple[int, ...]) -> PartitionSpec:
     return P(DATA, *[None] * (len(shape) - 1), TOWER)
 
 
+def batch_shapes(batch_size: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What a training batch holds; `make_train_step` says what each part is for."""
+    return {
+        'image': jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        'colour_shift': jax.ShapeDtypeStruct((batch_size, 3), jnp.float32),
+        'gain': jax.ShapeDtypeStruct((batch_size,), jnp.float32),
+        'corner': jax.ShapeDtypeStruct((batch_size, 2), jnp.int32),
+        'mirrored': jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
+    }
+
+
 def make_train_step(
     network: Network,
     tx: optax.GradientTransformationExtraArgs,

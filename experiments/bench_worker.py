@@ -48,18 +48,14 @@ def ours(settings: Settings) -> Repetition:
     )
     state = step.create_train_state(network, tx, mesh, seed=0)
     rng = np.random.default_rng(0)
-    batch = mesh_lib.put_batch(
-        {
-            'image': rng.integers(0, 256, (batch_size, size, size, 3), np.uint8),
-            'label': rng.integers(0, 10, batch_size).astype(np.int32),
-            'colour_shift': np.zeros((batch_size, 3), np.float32),
-            'gain': np.ones(batch_size, np.float32),
-            'corner': np.zeros((batch_size, 2), np.int32),
-            'mirrored': np.zeros(batch_size, bool),
-        },
-        mesh,
-        batch_size,
-    )
+    parts = {
+        name: np.zeros(part.shape, part.dtype)
+        for name, part in step.batch_shapes(batch_size, size).items()
+    }
+    parts['image'] = rng.integers(0, 256, parts['image'].shape, np.uint8)
+    parts['label'] = rng.integers(0, 10, batch_size).astype(np.int32)
+    parts['gain'] += 1
+    batch = mesh_lib.put_batch(parts, mesh, batch_size)
     mean = mesh_lib.put_everywhere(np.full((size, size, 3), 120, np.float32), mesh)
 
     def repetition() -> None:

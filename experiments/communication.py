@@ -313,18 +313,13 @@ def lower_step(config: ConfigDict, network: Network, mesh: Mesh) -> jax.stages.L
     train_step = step_lib.make_train_step(
         network, tx, rate, mesh, config.seed, config.data.scale
     )
-    rows, size = config.train.batch_size, network.image_size
+    size = network.image_size
     stored = config.data.stored_size if config.data.mean == 'crop' else size
     batch = {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=mesh_lib.batch_sharding(mesh))
-        for name, shape, dtype in (
-            ('image', (rows, size, size, 3), jnp.uint8),
-            ('label', (rows,), jnp.int32),
-            ('colour_shift', (rows, 3), jnp.float32),
-            ('gain', (rows,), jnp.float32),
-            ('corner', (rows, 2), jnp.int32),
-            ('mirrored', (rows,), jnp.bool_),
+        name: jax.ShapeDtypeStruct(
+            part.shape, part.dtype, sharding=mesh_lib.batch_sharding(mesh)
         )
+        for name, part in step_lib.batch_shapes(config.train.batch_size, size).items()
     }
     mean = jax.ShapeDtypeStruct(
         (stored, stored, 3), jnp.float32, sharding=mesh_lib.replicated(mesh)

@@ -157,25 +157,29 @@ def main(argv: Sequence[str]) -> None:
     setting = {
         'width': _WIDTH.value, 'batch_size': _BATCH_SIZE.value, 'steps': _STEPS.value,
     }  # fmt: skip
+    with command_line.user_errors():
+        configs = {
+            arm: make_config(
+                arm,
+                _WIDTH.value,
+                _BATCH_SIZE.value,
+                _DATA_DIR.value,
+                _PREPARED_DIR.value,
+            )
+            for arm in _ARMS.value
+        }
+        config = next(iter(configs.values()))  # all read the same images
+        dataset = prepare.open_prepared(config.data)
+    flat_loss = label_entropy(dataset, config)
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
-        for arm in _ARMS.value:
+        for arm, config in configs.items():
             key = {'arm': arm, 'seed': seed, **setting}
             if any(key.items() <= run.items() for run in runs):
                 continue
-            with command_line.user_errors():
-                config = make_config(
-                    arm,
-                    _WIDTH.value,
-                    _BATCH_SIZE.value,
-                    _DATA_DIR.value,
-                    _PREPARED_DIR.value,
-                )
-                config.seed = seed
-                dataset = prepare.open_prepared(config.data)
+            config.seed = seed
             network = model_lib.network_from_config(
                 config.model, config.data.crop_size, dataset.num_classes
             )
-            flat_loss = label_entropy(dataset, config)
             begin = time.time()
             outcome = train(config, dataset, network, flat_loss, _STEPS.value)
             run = {**key, 'flat_loss': round(flat_loss, 4), **outcome}

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import metrics, model, optimizer, step
+from alexnet_jax import metrics, model, optimizer, step, train
 from tests.test_config import PARAMETERS, load
 
 BATCH, EVALUATED, CLASSES, STEPS = 8, 64, 10, 10
@@ -152,21 +152,9 @@ def first_state(
 def evaluated(
     state: step.TrainState, error: float, config: ConfigDict
 ) -> step.TrainState:
-    """Takes a validation error into the plateau, as `train.next_plateau` does."""
-    rule = config.optimizer.plateau
-    plateau = optimizer.update_plateau(
-        jax.device_get(state.plateau),
-        error,
-        patience=rule.patience,
-        threshold=rule.threshold,
-        max_cuts=rule.max_cuts,
-    )
-    return dataclasses.replace(
-        state,
-        plateau=jax.tree.map(
-            lambda new, old: jax.device_put(new, old.sharding), plateau, state.plateau
-        ),
-    )
+    """Takes a validation error into the plateau, as the training loop does."""
+    latest = {'val/top1_error': error}
+    return dataclasses.replace(state, plateau=train.next_plateau(state, latest, config))
 
 
 @pytest.mark.parametrize(
