@@ -276,10 +276,19 @@ class AlexNet(nnx.Module):
         outputs = {}
         x = images.astype(self.network.compute_dtype)
         for layer in self.network.layers:
-            x = self._linear(layer, x, tower_axis)
-            x = self._steps(layer, x, masks, tower_axis)
-            outputs[layer.name] = x
+            x = outputs[layer.name] = self.apply_layer(layer, x, masks, tower_axis)
         return outputs
+
+    def apply_layer(
+        self,
+        layer: Layer,
+        x: Array,
+        masks: Mapping[str, Array] | None = None,
+        tower_axis: str | None = None,
+    ) -> Array:
+        """One layer's output from its input; other arguments as for a call."""
+        x = self._linear(layer, x, tower_axis)
+        return self._steps(layer, x, masks, tower_axis)
 
     def _towers_here(self, tower_axis: str | None) -> int:
         devices = lax.axis_size(tower_axis) if tower_axis else 1

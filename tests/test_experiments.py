@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax import config as config_lib
-from experiments import benchmark, stall_rate
+from experiments import stall_rate
+from experiments.benchmark import rounds
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -42,22 +43,23 @@ def test_an_arm_changes_the_start_alone_and_keeps_the_signal_at_any_width(arm):
 
 
 def test_contenders_of_a_benchmark_take_turns_in_processes_of_their_own():
-    contenders: dict[str, benchmark.Contender] = {
-        name: {'contender': 'matrix_product', 'size': 64, 'cores': [0]}
+    contenders: dict[str, rounds.Contender] = {
+        name: {'contender': 'ceilings.matrix_product', 'size': 64, 'cores': [0]}
         for name in ('a', 'b')
     }
-    seconds = benchmark.measure(contenders, rounds=2)
+    measured = rounds.measure(contenders, 2)
+    seconds = {name: result['seconds'] for name, result in measured.items()}
     assert {name: len(values) for name, values in seconds.items()} == {'a': 2, 'b': 2}
     assert all(value > 0 for values in seconds.values() for value in values)
 
 
 def test_a_step_of_the_package_is_a_contender():
     small = {'train.batch_size': 8, 'model.width': 0.25}
-    contender: benchmark.Contender = {
-        'contender': 'ours', 'config': 'cifar10', 'overrides': small, 'data': 1,
-        'tower': 2, 'devices': 2, 'cores': [0],
+    contender: rounds.Contender = {
+        'contender': 'ours.train_step', 'config': 'cifar10', 'overrides': small,
+        'data': 1, 'tower': 2, 'devices': 2, 'cores': [0],
     }  # fmt: skip
-    assert len(benchmark.measure({'ours': contender}, rounds=1)['ours']) == 1
+    assert len(rounds.measure({'ours': contender}, 1)['ours']['seconds']) == 1
 
 
 def test_an_unknown_benchmark_is_one_line():

@@ -1,0 +1,9 @@
+"""The probabilities of one batch, ours against PyTorch's and plain Flax's."""
+
+from experiments.benchmark import step
+from experiments.benchmark.rounds import Options, Record
+
+
+def run(options: Options) -> tuple[Record, str]:
+    """Compares forward passes, at every batch and dtype of the options."""
+    return step.compare('predict_step', options, step.gigaflop(training=False))

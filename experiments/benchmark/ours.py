@@ -1,0 +1,149 @@
+"""The package's own steps as contenders.
+
+Settings: `config`, a name in configs/ with its argument; `overrides` of its keys;
+`data` and `tower`, the mesh; `steps` a repetition has.
+"""
+
+import functools
+import importlib
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmark import worker
+
+
+def load_config(settings: worker.Settings) -> Any:
+    """The config of the settings; nothing is checked that the command would check."""
+    file, *argument = settings['config'].split(':')
+    config = importlib.import_module(f'configs.{file}').get_config(*argument)
+    config.update_from_flattened_dict(settings.get('overrides', {}))
+    return config
+
+
+def setting(settings: worker.Settings) -> tuple[Any, Any, Any]:
+    """Config, network and mesh."""
+    worker.start_jax(settings)
+    from alexnet_jax import mesh as mesh_lib
+    from alexnet_jax import model
+
+    config = load_config(settings)
+    classes = config.model.num_classes or 10
+    network = model.network_from_config(config.model, config.data.crop_size, classes)
+    mesh = mesh_lib.make_mesh(
+        data=settings.get('data', 1),
+        tower=settings.get('tower', 1),
+        towers=network.towers,
+        batch_size=config.train.batch_size,
+    )
+    return config, network, mesh
+
+
+def batch_and_mean(config: Any, mesh: Any) -> tuple[Any, Any]:
+    from alexnet_jax import mesh as mesh_lib
+    from alexnet_jax import step
+
+    rng = np.random.default_rng(0)
+    size, batch_size = config.data.crop_size, config.train.batch_size
+    parts = {
+        name: np.zeros(part.shape, part.dtype)
+        for name, part in step.batch_shapes(batch_size, size).items()
+    }
+    parts['image'] = rng.integers(0, 256, parts['image'].shape, np.uint8)
+    parts['label'] = rng.integers(0, 10, batch_size).astype(np.int32)
+    parts['gain'] += 1
+    mean = np.full((size, size, 3), 120, np.float32)
+    return (
+        mesh_lib.put_batch(parts, mesh, batch_size),
+        mesh_lib.put_everywhere(mean, mesh),
+    )
+
+
+def train_step(settings: worker.Settings) -> worker.Repetition:
+    """Whole updates of the parameters, from a batch that is on the device."""
+    config, network, mesh = setting(settings)
+    from alexnet_jax import optimizer, step
+
+    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
+    rate = optimizer.create_learning_rate_schedule(
+        config.optimizer, steps_per_epoch=1000, total_steps=90_000
+    )
+    run = step.make_train_step(network, tx, rate, mesh, seed=0, scale=config.data.scale)
+    state = step.create_train_state(network, tx, mesh, seed=0)
+    batch, mean = batch_and_mean(config, mesh)
+
+    def repetition() -> None:
+        nonlocal state
+        for _ in range(settings.get('steps', 1)):
+            state, metrics = run(state, batch, mean)
+            # Waits for the step, and NaN is another arithmetic.
+            assert np.isfinite(metrics['sums']).all()
+
+    return repetition
+
+
+def predict_step(settings: worker.Settings) -> worker.Repetition:
+    """The probabilities of one view of a batch that is on the device."""
+    config, network, mesh = setting(settings)
+    from alexnet_jax import optimizer, step
+
+    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
+    params = step.create_train_state(network, tx, mesh, seed=0).params
+    batch, mean = batch_and_mean(config, mesh)
+    run = step.make_predict_step(network, mesh, [(0, 0, False)], config.data.scale)
+
+    def repetition() -> None:
+        for _ in range(settings.get('steps', 1)):
+            assert np.isfinite(run(params, batch['image'], mean)).all()
+
+    return repetition
+
+
+def layer(settings: worker.Settings) -> worker.Repetition:
+    """One layer with its steps, `layer`: its output or, if `backward`, its gradients.
+
+    A gradient needs the output first, so that it holds both.
+    """
+    config, network, _ = setting(settings)
+    import jax
+    from flax import nnx
+
+    from alexnet_jax import model
+
+    names = [layer.name for layer in network.layers]
+    index = names.index(settings['layer'])
+    shapes = model.layer_shapes(network)
+    size = config.data.crop_size
+    x_shape = shapes[index - 1].output if index else (size, size, 3)
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> jax.Array:
+        return jax.numpy.asarray(
+            rng.standard_normal(shape, np.float32), network.compute_dtype
+        )
+
+    batch = config.train.batch_size
+    x, grad = normal(batch, *x_shape), normal(batch, *shapes[index].output)
+    masks = {
+        name: jax.numpy.asarray(rng.random((batch, *shape)) < 0.5)
+        for name, shape in model.dropout_shapes(network).items()
+    }
+    module = model.AlexNet(network, rngs=nnx.Rngs(0))
+    weights = nnx.to_pure_dict(nnx.state(getattr(module, settings['layer'])))
+
+    def apply(weights: Any, x: jax.Array) -> jax.Array:
+        nnx.update(getattr(module, settings['layer']), nnx.State(weights))
+        return module.apply_layer(network.layers[index], x, masks)
+
+    def gradients(weights: Any, x: jax.Array, grad: jax.Array) -> Any:
+        # The image has no gradient.
+        of = functools.partial(apply, x=x) if not index else apply
+        at = (weights,) if not index else (weights, x)
+        y, pull = jax.vjp(of, *at)
+        return pull(grad.astype(y.dtype))
+
+    if settings['backward']:
+        run = jax.jit(gradients)
+        return lambda: jax.block_until_ready(run(weights, x, grad))
+    forward = jax.jit(apply)
+    return lambda: jax.block_until_ready(forward(weights, x))

@@ -1,0 +1,61 @@
+"""One contender of a benchmark in a process of its own, driven over its pipes.
+
+`rounds.py` starts one of these per contender and asks them in turn for one repetition
+each. The settings come as JSON in the first line: `contender`, the function that makes
+the repetition, as `module.function` of this package; `cores`, those it may use; and
+what that function reads. Then a line per repetition goes in and one of JSON comes out.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+Settings = dict[str, Any]
+Repetition = Callable[[], object]  # runs once and returns when it is done
+
+
+def start_jax(settings: Settings) -> ModuleType:
+    """Imports jax for `platform` (the CPU if it is not given) with `devices`."""
+    # Several contenders share an accelerator, and a CPU cache would hide `warm_up`.
+    os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+    import jax
+
+    jax.config.update('jax_platforms', settings.get('platform', 'cpu'))
+    jax.config.update('jax_num_cpu_devices', settings.get('devices', 1))
+    return jax
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.readline())
+    # Before a library counts the cores and starts its threads.
+    os.sched_setaffinity(0, settings['cores'])
+    # The pipe is ours alone: what libraries print goes where errors go.
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+
+    def answer(start: float) -> None:
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({'seconds': seconds, 'peak_bytes': peak}), file=answers)
+        answers.flush()
+
+    module, _, name = settings['contender'].partition('.')
+    start = time.perf_counter()
+    make = getattr(importlib.import_module(f'experiments.benchmark.{module}'), name)
+    repetition = make(settings)
+    repetition()
+    answer(start)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        repetition()
+        answer(start)
+
+
+if __name__ == '__main__':
+    main()
