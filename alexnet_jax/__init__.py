@@ -14,6 +14,7 @@ evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
 checkpoint  saving, verifying and restoring (orbax)
 writers     metrics.jsonl, TensorBoard (clu), config and provenance files
+compilation_cache  compiled programs are kept between runs
 figures     curves and kernel pictures
 data        any image set → square records → augmented batches (tfds, grain)
 """

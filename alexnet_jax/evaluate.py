@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from alexnet_jax import command_line, metrics, trained
+from alexnet_jax import command_line, compilation_cache, metrics, trained
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import augment, pipeline, prepare
@@ -233,6 +233,7 @@ def main(argv: Sequence[str]) -> None:
     if _OUT.value and not os.access(out.parent, os.W_OK | os.X_OK):
         raise SystemExit(f'error: --out={out}: {out.parent} cannot be written')
     mesh_lib.request_cpu_devices(2)
+    compilation_cache.enable()
     with command_line.user_errors():
         rows = evaluate(
             workdirs, views=_VIEWS.value, split=_SPLIT.value, which=_CHECKPOINT.value

@@ -5,7 +5,10 @@ Any value of the config can be set as `--config.key=value`.
 """
 
 import os
+import time
 from pathlib import Path
+
+_STARTED = time.perf_counter()
 
 # Before jax and TensorFlow are imported: they write to stderr as they load.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -32,14 +35,17 @@ def main(argv: list[str]) -> None:
     workdir = Path(_WORKDIR.value or Path('runs', command_line.config_name(_CONFIG)))
     logging.set_verbosity(logging.WARNING)
 
-    from alexnet_jax import mesh, processes, train
+    from alexnet_jax import compilation_cache, mesh, processes, train
 
     with command_line.user_errors(), processes.lost_peers():
         wanted = (config.mesh.data or 1) * (config.mesh.tower or config.model.towers)
         _, count, _ = processes.who_am_i(config.distributed)
         mesh.request_cpu_devices(-(-wanted // max(count, 1)))
+        compilation_cache.enable()
         processes.start(config.distributed)
-        train.train_and_evaluate(config, workdir, stop_at_step=_STOP_AT_STEP.value)
+        train.train_and_evaluate(
+            config, workdir, stop_at_step=_STOP_AT_STEP.value, started=_STARTED
+        )
 
 
 if __name__ == '__main__':

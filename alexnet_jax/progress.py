@@ -47,6 +47,29 @@ def run_length(
     )
 
 
+class Startup:
+    """Where the time from the program's start to the end of the first step goes.
+
+    Args:
+      started: when that was, by `time.perf_counter`; None for now.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        self._latest = time.perf_counter() if started is None else started
+        self._phases: dict[str, float] = {}
+
+    def end(self, phase: str) -> None:
+        """Ends a phase, which began at the end of the one before."""
+        now = time.perf_counter()
+        self._phases[phase] = now - self._latest
+        self._latest = now
+
+    def line(self) -> str:
+        phases = ', '.join(f'{name} {s:.2f}' for name, s in self._phases.items())
+        total = sum(self._phases.values())
+        return f'first step {total:.2f} s after the start: {phases}'
+
+
 class Clock:
     """Splits the loop's time into waiting for data, work, and pauses (evaluation)."""
 

@@ -1,5 +1,6 @@
 """The training loop: `train_and_evaluate`, to be read from top to bottom."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -7,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +35,11 @@ Scalars = dict[str, float]
 
 
 def train_and_evaluate(
-    config: ConfigDict, workdir: Path, *, stop_at_step: int | None = None
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    stop_at_step: int | None = None,
+    started: float | None = None,
 ) -> Scalars:
     """Trains as the config says, or goes on with the run that `workdir` holds.
 
@@ -41,6 +47,8 @@ def train_and_evaluate(
       config: validated, see `config.validate`.
       workdir: made if it is not there; holds everything the run leaves behind.
       stop_at_step: stop, checkpointed, after this step; the run can be continued.
+      started: when the program was, by `time.perf_counter`, for the line that says
+        how long the first step was in coming; None for now.
 
     Returns:
       The latest metrics: `train/…`, `val/…`, and `test/…` once the run is complete.
@@ -50,6 +58,8 @@ def train_and_evaluate(
         devices do not fit the config.
       SystemExit: a loss was not finite; or a signal came, and the run is checkpointed.
     """
+    startup = progress.Startup(started)
+    startup.end('imports')
     # What is trained, on what. Nothing is written before all of it fits together.
     workdir = check_workdir(workdir, config)
     with processes.first_before_the_others('prepare'):
@@ -86,13 +96,19 @@ def train_and_evaluate(
         pipeline.mean_to_subtract(dataset, config.data), mesh
     )
     evaluate = make_evaluation(config, dataset, network, mesh, mean)
+    startup.end('data set')
+
+    # In a thread, while the state is made or restored and the first batch is read: XLA
+    # compiles without Python's lock.
+    abstract_state = step_lib.abstract_train_state(network, tx, mesh)
+    compilation = concurrent.futures.ThreadPoolExecutor(1).submit(
+        compile_train_step, train_step, abstract_state, config, mesh, mean
+    )
 
     # Where it starts: at the latest checkpoint that verifies, else at step 0, with
     # the layers of another run if the config names one.
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
-    restored = checkpoints.restore_latest(
-        step_lib.abstract_train_state(network, tx, mesh)
-    )
+    restored = checkpoints.restore_latest(abstract_state)
     latest: Scalars = {}
     if restored:
         state, meta = restored
@@ -121,6 +137,8 @@ def train_and_evaluate(
         rows=mesh_lib.local_rows(mesh, batch_size),
     )
 
+    startup.end('state')
+
     last = min(stop_at_step or length.total_steps, length.total_steps)
     clock = progress.Clock()
     unlogged: list[dict[str, jax.Array]] = []  # on the devices until they are logged
@@ -128,16 +146,19 @@ def train_and_evaluate(
         for now in range(first + 1, last + 1):
             with clock.waiting():
                 batch = next(batches)
-            if now == 1:
-                writer.images(0, {'augmented_batch': batch['image'][:16]})
-            batch = mesh_lib.put_batch(batch, mesh, batch_size)
+            on_devices = mesh_lib.put_batch(batch, mesh, batch_size)
+            if now == first + 1:
+                startup.end('first batch')
+                with clock.paused():
+                    train_step = compilation.result()
+                startup.end('compilation')
             # One step in flight: XLA's CPU devices share their threads, and with steps
             # queued up two devices were seen to wait for each other for ever.
             jax.block_until_ready(unlogged[-1:])
             # Read once and by all processes: a signal during this step or its
             # evaluation stops at the next step, which then is saved.
             stopping = processes.agree(bool(signals))
-            state, step_metrics = train_step(state, batch, mean)
+            state, step_metrics = train_step(state, on_devices, mean)
             unlogged.append(step_metrics)
 
             evaluating = length.is_evaluation(now)
@@ -151,8 +172,13 @@ def train_and_evaluate(
                 latest |= summarize(unlogged, now, length, clock, batch_size)
                 unlogged.clear()
                 stop_unless_finite(latest, now, workdir)
+                if now == 1:
+                    writer.images(0, {'augmented_batch': batch['image'][:16]})
                 writer.scalars(now, select(latest, 'train/'))
                 print(progress.train_line(now, length, latest), flush=True)
+                if now == first + 1:
+                    startup.end('step')
+                    print(startup.line(), flush=True)
             if evaluating:
                 with clock.paused():
                     latest |= evaluate(state, config.data.validation_split, 'val')
@@ -313,6 +339,23 @@ def make_evaluation(
         return scalars
 
     return evaluate
+
+
+def compile_train_step(
+    train_step: Callable[..., Any],
+    abstract_state: step_lib.TrainState,
+    config: ConfigDict,
+    mesh: Mesh,
+    mean: jax.Array,
+) -> jax.stages.Compiled:
+    """Compiles for the shapes and shardings of the run, before there is any of it."""
+    shapes = step_lib.batch_shapes(config.train.batch_size, config.data.crop_size)
+    sharding = mesh_lib.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(part.shape, part.dtype, sharding=sharding)
+        for name, part in shapes.items()
+    }
+    return train_step.lower(abstract_state, batch, mean).compile()  # pyrefly: ignore
 
 
 def summarize(

@@ -73,7 +73,6 @@ class MetricWriter:
         self._thread = threading.Thread(
             target=self._write_events, name='tensorboard-writer', daemon=True
         )
-        self._thread.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line to metrics.jsonl: `{"step": step, name: value, …}`.
@@ -120,8 +119,9 @@ class MetricWriter:
         if not self._is_writer or self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        self._thread.join()
+        if self._started():
+            self._queue.put(None)
+            self._thread.join()
         self._lines.close()
         self._raise_error()
 
@@ -134,7 +134,13 @@ class MetricWriter:
     def _enqueue(self, method: str, *args: Any) -> None:
         if self._is_writer:
             self._raise_error()
+            # Not before: importing TensorFlow takes a core from compiling the step.
+            if not self._started():
+                self._thread.start()
             self._queue.put((method, args))
+
+    def _started(self) -> bool:
+        return self._thread.ident is not None
 
     def _raise_error(self) -> None:
         # Once: the thread may fail again with what was in the queue behind it.

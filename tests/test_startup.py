@@ -1,0 +1,145 @@
+"""From the command to the first step: its phases, and the programs that are kept."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from alexnet_jax import compilation_cache, progress
+from experiments.benchmark import startup
+
+REPOSITORY = Path(__file__).parents[1]
+TIMES = ('train/images_per_second', 'train/seconds_per_step')
+TIMES += ('train/input_wait_fraction',)
+
+
+def first_step(values: dict, workdir: Path, **environment: str) -> tuple[str, str]:
+    """What a start prints, as its user runs it."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name != 'JAX_COMPILATION_CACHE_DIR'
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'alexnet_jax.main', '--config=configs/demo.py'),
+            *(f'--config.{key}={value}' for key, value in values.items()),
+            *('--stop_at_step=1', f'--workdir={workdir}'),
+        ],
+        cwd=REPOSITORY,
+        env=inherited | {'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def numbers(workdir: Path) -> list[dict[str, float]]:
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in TIMES}
+        for line in lines
+    ]
+
+
+def hits(errors: str) -> set[str]:
+    found = re.findall(r"cache hit for '(jit_\w+)'", errors, re.I)
+    return set(found) & {'jit_train_step', 'jit__new_state'}
+
+
+def test_a_second_start_reads_what_the_first_compiled(small_values, tmp_path):
+    cache = tmp_path / 'cache'
+    where = {'XDG_CACHE_HOME': str(cache)}
+    out, err = first_step(small_values, tmp_path / 'cold', **where)
+    assert hits(err) == set()
+    (line,) = re.findall('^first step .*', out, re.M)
+    phases = startup.phases(line)
+    expected = ('imports', 'data set', 'state', 'first batch', 'compilation', 'step')
+    assert tuple(phases) == expected
+    total = float(re.findall(r'first step ([\d.]+) s', line)[0])
+    assert sum(phases.values()) == pytest.approx(total, abs=0.05)
+
+    (step,) = (cache / 'alexnet_jax' / 'compiled').glob('jit_train_step-*')
+    _, err = first_step(small_values, tmp_path / 'warm', **where)
+    assert hits(err) == {'jit_train_step', 'jit__new_state'}
+    assert numbers(tmp_path / 'warm') == numbers(tmp_path / 'cold')
+
+    # As a kill in the middle of writing leaves it.
+    step.write_bytes(step.read_bytes()[: step.stat().st_size // 2])
+    _, err = first_step(small_values, tmp_path / 'damaged', **where)
+    assert hits(err) == {'jit__new_state'}
+    assert numbers(tmp_path / 'damaged') == numbers(tmp_path / 'cold')
+
+
+@pytest.fixture
+def no_cache_yet(monkeypatch):
+    """As in a new process that has no word of the environment about the cache."""
+    names = (
+        'jax_compilation_cache_dir',
+        'jax_persistent_cache_min_compile_time_secs',
+        'jax_enable_compilation_cache',
+    )
+    before = {name: jax.config.values[name] for name in names}
+    jax.config.update('jax_compilation_cache_dir', None)
+    monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_cache_is_the_users_own(no_cache_yet, tmp_path, monkeypatch):
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    compilation_cache.enable()
+    expected = tmp_path / '.cache' / 'alexnet_jax' / 'compiled'
+    assert jax.config.jax_compilation_cache_dir == str(expected)
+    assert expected.stat().st_mode & 0o077 == 0
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    assert seconds == compilation_cache.MIN_SECONDS
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    no_cache_yet, tmp_path, monkeypatch
+):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(os, 'access', lambda *_: False)
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_what_the_user_says_about_jaxs_cache_stands(
+    no_cache_yet, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'ours'))
+    jax.config.update('jax_compilation_cache_dir', str(tmp_path / 'theirs'))
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'theirs')
+    jax.config.update('jax_compilation_cache_dir', None)
+    jax.config.update('jax_enable_compilation_cache', False)
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_phases_add_up_and_are_read_back(monkeypatch):
+    times = iter([3.0, 3.25, 7.0])
+    monkeypatch.setattr(progress.time, 'perf_counter', lambda: next(times))
+    measured = progress.Startup(started=1.0)
+    for phase in ('imports', 'data set', 'step'):
+        measured.end(phase)
+    line = measured.line()
+    assert line.startswith('first step 6.00 s after the start: imports 2.00, ')
+    read = startup.phases(line)
+    assert read == {'imports': 2.0, 'data set': 0.25, 'step': 3.75}
