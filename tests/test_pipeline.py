@@ -4,8 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import pipeline, prepare
 from configs import paper
@@ -260,3 +263,25 @@ def test_mean_is_the_centre_of_the_mean_image_or_all_of_it(prepared):
     data.mean = 'crop'
     whole = pipeline.mean_to_subtract(dataset, data)
     np.testing.assert_array_equal(whole, dataset.mean_image)
+
+
+@given(
+    image=st.binary(min_size=1, max_size=70_000),
+    label=st.integers(-(2**63), 2**63 - 1),
+)
+def test_records_are_parsed_as_protocol_buffers_are(image, label):
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    feature['image'].bytes_list.value.append(image)
+    feature['label'].int64_list.value.append(label)
+    found, number = pipeline.parse(example.SerializeToString())
+    assert (bytes(found), number) == (image, label)
+
+
+def test_a_record_of_another_form_is_refused():
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    feature['image'].bytes_list.value.extend([b'one', b'two'])
+    feature['label'].int64_list.value.append(1)
+    with pytest.raises(ValueError, match='unpack'):
+        pipeline.parse(example.SerializeToString())

@@ -14,7 +14,6 @@ import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
-from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import augment
 from alexnet_jax.data.prepare import PreparedDataset
@@ -73,10 +72,16 @@ def train_batches(
         indices = indices[rows]
         image = np.empty((len(indices), crop, crop, 3), np.uint8)
         label = np.empty(len(indices), np.int32)
-        for i, (pixels, label[i]) in enumerate(read(indices)):
-            top, left = corners[i]
+        buffer = np.empty((stored, stored, 3), np.uint8)
+        for i, (top, left) in enumerate(corners.tolist()):
+            pixels, label[i] = read(indices[i], buffer)
             window = pixels[top : top + crop, left : left + crop]
-            image[i] = window[:, ::-1] if flips[i] else window
+            if flips[i]:
+                # In one copy, whose inner loop would have length 3, five times slower.
+                for channel in range(3):
+                    image[i, ..., channel] = window[:, ::-1, channel]
+            else:
+                image[i] = window
         return {
             'image': image,
             'label': label,
@@ -123,8 +128,9 @@ def eval_batches(
         shape = (len(indices), dataset.stored_size, dataset.stored_size, 3)
         image = np.zeros(shape, np.uint8)
         label = np.zeros(len(indices), np.int32)
-        for i, (pixels, label[i]) in enumerate(read(indices[mask])):
-            image[i] = pixels
+        for i, index in enumerate(indices[mask]):
+            # Decoded in place already, if it is a JPEG; then this copies nothing.
+            image[i], label[i] = read(index, image[i])
         return {'image': image, 'label': label, 'mask': mask.astype(np.float32)}
 
     batches = grain.MapDataset.range(-(-size // batch_size)).map(load)
@@ -162,33 +168,70 @@ def num_examples(dataset: PreparedDataset, split: str) -> int:
 
 def _reader(
     dataset: PreparedDataset, split: str
-) -> Callable[[np.ndarray], Iterator[tuple[np.ndarray, int]]]:
-    """A function from indices to pixels uint8[S,S,3] and labels."""
+) -> Callable[[int, np.ndarray], tuple[np.ndarray, int]]:
+    """A function from an index and a buffer to pixels uint8[S,S,3] and label.
+
+    A JPEG is decoded into the buffer; raw pixels are those of the record itself.
+    """
     raw = dataset.encoding == 'raw'
     shape = (dataset.stored_size, dataset.stored_size, 3)
     source = _builder(dataset.directory).as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
 
-    def read(indices: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        for record in source.__getitems__(indices.tolist()):
-            encoded, label = _parse(record)
-            if raw:
-                yield np.frombuffer(encoded, np.uint8).reshape(shape), label
-            else:
-                yield simplejpeg.decode_jpeg(encoded, 'RGB'), label
+    def read(index: int, buffer: np.ndarray) -> tuple[np.ndarray, int]:
+        # One at a time: its memory is used again for the next and stays in the cache,
+        # where many at once (`__getitems__`) would be fresh pages, two times slower.
+        encoded, label = parse(source[index])
+        if raw:
+            return np.frombuffer(encoded, np.uint8).reshape(shape), label
+        return simplejpeg.decode_jpeg(encoded, 'RGB', buffer=buffer), label
 
     return read
 
 
-def _parse(record: bytes) -> tuple[bytes, int]:
-    """The image bytes and the label of a serialised tf.train.Example.
+def parse(record: bytes) -> tuple[memoryview, int]:
+    """The image bytes, not copied, and the label of a serialised tf.train.Example.
 
-    TFDS's own decoding does the same in 25-33 µs instead of 6-15 µs.
+    The class of protocol buffers copies the image, 196 kB if it is raw.
+
+    Raises:
+      ValueError: the record has not one image and one label.
     """
-    example = tf_example_pb2.Example.FromString(record)  # pyrefly: ignore[missing-attribute]
-    feature = example.features.feature
-    return feature['image'].bytes_list.value[0], feature['label'].int64_list.value[0]
+    contents = {}
+    (features,) = _fields(record, (0, len(record)))  # Example.features
+    for entry in _fields(record, features):  # of the map Features.feature
+        key, feature = _fields(record, entry)
+        (values,) = _fields(record, feature)  # Feature.bytes_list or int64_list
+        (contents[record[slice(*key)]],) = _fields(record, values)
+    label, _ = _varint(record, contents[b'label'][0])
+    signed = label - (label >> 63 << 64)
+    return memoryview(record)[slice(*contents[b'image'])], signed
+
+
+def _fields(record: bytes, message: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where the fields of a message, all of them with a length, start and stop."""
+    found = []
+    start, stop = message
+    while start < stop:
+        if record[start] & 7 != 2:
+            raise ValueError('a record has a field without a length')
+        length, start = _varint(record, start + 1)
+        found.append((start, start + length))
+        start += length
+    return found
+
+
+def _varint(record: bytes, start: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and where it ends."""
+    number = shift = 0
+    while True:
+        byte = record[start]
+        number |= (byte & 127) << shift
+        start += 1
+        if byte < 128:
+            return number, start
+        shift += 7
 
 
 @functools.cache
