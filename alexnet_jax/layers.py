@@ -5,8 +5,10 @@ Every function takes NHWC activations whose channels are laid out tower after to
 a mesh with one tower device, one where each tower has a device of its own. Nothing
 here communicates; that is `model.py`'s business.
 
-Each operation is written in the form that was fastest when measured on a CPU
-(CHANGELOG.md); `tests/test_layers.py` compares each with the plain formula.
+Each operation is written in the form that was fastest when measured on a CPU, and
+`compiler_options` has what makes XLA fast there; other platforms take the same forms
+with XLA's own defaults, not measured. `tests/test_layers.py` compares each operation
+with its plain formula, `experiments/records/layers` has what each costs.
 """
 
 import functools
@@ -21,8 +23,37 @@ from jax.typing import ArrayLike
 Array = jax.Array
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """What the compiled steps ask of XLA on a platform (`'cpu'`, `'gpu'`, …).
+
+    XLA's CPU backend hands convolutions to YNNPACK by default, whose gradients took two
+    to four times as long as those of the Eigen kernels it has besides; single matrix
+    products are the other way round.
+    """
+    if platform != 'cpu':
+        return {}
+    return {
+        'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'
+    }
+
+
+@jax.custom_vjp
+def relu(x: Array) -> Array:
+    """max(x, 0). Its gradient reads the output, so that the input need not be kept."""
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    y = relu(x)
+    return y, y
+
+
+relu.defvjp(_relu_forward, lambda y, grad: (jnp.where(y > 0, grad, 0),))
+
+
 ACTIVATIONS = {
-    'relu': jax.nn.relu,
+    'relu': relu,
     'tanh': jnp.tanh,
     'linear': lambda x: x,
 }
@@ -45,7 +76,7 @@ def conv2d(
     """
     if towers > 1:
         # Groups as slices of ordinary convolutions: on a CPU, XLA's gradient of a
-        # convolution with feature_group_count=2 is several times slower than this.
+        # convolution with feature_group_count=2 is ten times slower than this.
         return jnp.concatenate(
             [
                 conv2d(x_tower, kernel_tower, stride=stride, padding=padding)
@@ -57,8 +88,6 @@ def conv2d(
             ],
             axis=-1,
         )
-    if x.shape[-1] <= 4:
-        return _image_conv_as_matmul(x, kernel, stride, padding)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -66,58 +95,6 @@ def conv2d(
         padding=padding,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
-
-
-def _image_conv_as_matmul(
-    x: Array, kernel: Array, stride: int, padding: Padding
-) -> Array:
-    """A convolution of an image as one matrix product.
-
-    conv1 has three input channels, too few for a convolution's inner loop, and its
-    weight gradient runs at a tenth of the rate of a matrix product. Folding each
-    stride × stride block of pixels into the channels turns an 11 × 11 stride-4 kernel
-    over 3 channels into a 3 × 3 stride-1 kernel over 48, whose nine shifted views are
-    the columns of a matrix. The kernel is padded with zeros to 12 × 12: 19 % more
-    work for a far better rate.
-    """
-    batch, height, width, channels = x.shape
-    size, features = kernel.shape[0], kernel.shape[-1]
-    taps = math.ceil(size / stride)
-    outputs = [
-        (extent + sum(pad) - size) // stride + 1
-        for extent, pad in zip((height, width), padding, strict=True)
-    ]
-    blocks = [out + taps - 1 for out in outputs]
-    # A negative amount crops: pixels that no window reaches.
-    x = lax.pad(
-        x,
-        jnp.zeros((), x.dtype),
-        (
-            (0, 0, 0),
-            *(
-                (before, count * stride - extent - before, 0)
-                for (before, _), count, extent in zip(
-                    padding, blocks, (height, width), strict=True
-                )
-            ),
-            (0, 0, 0),
-        ),
-    )
-    x = x.reshape(batch, blocks[0], stride, blocks[1], stride, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, *blocks, -1)
-    fill = taps * stride - size
-    kernel = jnp.pad(kernel, ((0, fill), (0, fill), (0, 0), (0, 0)))
-    kernel = kernel.reshape(taps, stride, taps, stride, channels, features)
-    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(-1, features)
-    patches = jnp.concatenate(
-        [
-            x[:, i : i + outputs[0], j : j + outputs[1]]
-            for i in range(taps)
-            for j in range(taps)
-        ],
-        axis=-1,
-    )
-    return patches @ kernel
 
 
 def local2d(
@@ -182,6 +159,30 @@ def dense(x: Array, kernel: Array, *, towers: int = 1) -> Array:
     )
 
 
+@jax.custom_vjp
+def add_bias(x: Array, bias: Array) -> Array:
+    """Adds a bias to every example and, if it is a vector, at every position.
+
+    Args:
+      x: f32[B, H, W, F] or f32[B, F].
+      bias: f32[F], or f32[H, W, F] with a bias of its own for every position.
+    """
+    return x + bias.astype(x.dtype)
+
+
+def _add_bias_backward(bias: Array, grad: Array) -> tuple[Array, Array]:
+    # The sum over all rows as a product: XLA's CPU reduction adds one element after
+    # the other, twelve times slower.
+    rows = grad.reshape(-1, bias.size)
+    grad_bias = jnp.dot(
+        jnp.ones(len(rows), grad.dtype), rows, preferred_element_type=bias.dtype
+    )
+    return grad, grad_bias.reshape(bias.shape)
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)
+
+
 def flatten(x: Array, *, towers: int = 1) -> Array:
     """Flattens maps tower by tower, each in the order (row, column, channel).
 
@@ -226,28 +227,61 @@ def local_response_norm(
     Returns:
       f32[B, H, W, towers * C].
     """
-    channels = x.shape[-1] // towers
-    # The window sum as a product with a 0/1 band matrix: a matrix product beats
-    # reduce_window over the channel axis by far on every platform measured.
-    squares = jnp.square(x.astype(jnp.float32)).reshape(*x.shape[:-1], towers, channels)
-    energy = squares @ jnp.asarray(_band_matrix(channels, size))
-    denominator = k + alpha * energy.reshape(x.shape)
-    return (x * _negative_power(denominator, beta)).astype(x.dtype)
+    return _response_norm(x, size, k, alpha, beta, towers)
 
 
-@functools.cache
-def _band_matrix(channels: int, size: int) -> np.ndarray:
-    index = np.arange(channels)
-    distance = np.abs(index[:, None] - index[None, :])
-    return (distance <= size // 2).astype(np.float32)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _response_norm(
+    x: Array, size: int, k: float, alpha: float, beta: float, towers: int
+) -> Array:
+    wide = x.astype(jnp.float32)
+    denominator = k + alpha * _channel_sum(jnp.square(wide), size, towers)
+    return (wide * _root(denominator, 1.0 - beta) / denominator).astype(x.dtype)
 
 
-def _negative_power(x: Array, beta: float) -> Array:
-    """x ** -beta for x > 0; the paper's beta = 3/4 without a logarithm."""
-    if beta == 0.75:
-        root = lax.rsqrt(x)
-        return root * jnp.sqrt(root)
-    return jnp.exp(-beta * jnp.log(x))
+def _response_norm_forward(
+    x: Array, size: int, k: float, alpha: float, beta: float, towers: int
+) -> tuple[Array, Array]:
+    return _response_norm(x, size, k, alpha, beta, towers), x
+
+
+def _response_norm_backward(
+    size: int, k: float, alpha: float, beta: float, towers: int, x: Array, grad: Array
+) -> tuple[Array]:
+    # With d the denominator before its power and W the sum over the window,
+    # dx = g d^-β - 2 α β x W(g x d^(-β - 1)). Working d out again costs less than
+    # keeping it. Ending in a division keeps XLA from fusing all of this into each of its
+    # readers and so doing it several times: a division counts as too dear for that.
+    wide, grad = x.astype(jnp.float32), grad.astype(jnp.float32)
+    denominator = k + alpha * _channel_sum(jnp.square(wide), size, towers)
+    root = _root(denominator, 1.0 - beta)
+    inner = _channel_sum(grad * wide * root / jnp.square(denominator), size, towers)
+    slope = 2.0 * alpha * beta
+    grad_x = (grad * root - slope * wide * inner * denominator) / denominator
+    return (grad_x.astype(x.dtype),)
+
+
+_response_norm.defvjp(_response_norm_forward, _response_norm_backward)
+
+
+def _channel_sum(x: Array, size: int, towers: int) -> Array:
+    """Sums over `size` neighbouring channels of each tower, fewer at its edges."""
+    maps = x.reshape(*x.shape[:-1], towers, -1)
+    before = [1] * (maps.ndim - 1)
+    total = lax.reduce_window(
+        maps,
+        np.array(0, x.dtype),
+        lax.add,
+        window_dimensions=(*before, size),
+        window_strides=(*before, 1),
+        padding=(*[(0, 0)] * len(before), (size // 2, size // 2)),
+    )
+    return total.reshape(x.shape)
+
+
+def _root(x: Array, power: float) -> Array:
+    """x ** power for x > 0; a quarter, which the paper's beta asks for, by two roots."""
+    return jnp.sqrt(jnp.sqrt(x)) if power == 0.25 else jnp.exp(power * jnp.log(x))
 
 
 def spatial_response_norm(
@@ -271,7 +305,8 @@ def spatial_response_norm(
     squares = jnp.square(x.astype(jnp.float32))
     margin = (size // 2, size // 2)
     energy = _window_sum(squares, size, 1, (margin, margin))
-    return (x * _negative_power(k + alpha * energy, beta)).astype(x.dtype)
+    denominator = k + alpha * energy
+    return (x * _root(denominator, 1.0 - beta) / denominator).astype(x.dtype)
 
 
 def avg_pool(x: Array, size: int, stride: int) -> Array:
@@ -324,6 +359,18 @@ def max_pool(x: Array, size: int, stride: int) -> Array:
     )
 
 
+def _taps(x: Array, size: int, stride: int) -> list[Array]:
+    """The views of x that have the first, second, … pixel of every window."""
+    (_, below), (_, right) = _overhang(x.shape, size, stride)
+    x = jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), constant_values=-np.inf)
+    rows, columns = (extent - size + 1 for extent in x.shape[1:3])
+    return [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
 def _overhang(shape: tuple[int, ...], size: int, stride: int) -> Padding:
     """Padding at the bottom and right that lets the last window hang over."""
     rows, columns = (
@@ -348,33 +395,37 @@ def _max_pool_forward(
 def _max_pool_backward(
     size: int, stride: int, residuals: tuple[Array, Array], grad: Array
 ) -> tuple[Array]:
-    # XLA differentiates reduce_window into select-and-scatter, 2.4 times slower on a
-    # CPU than these size² strided comparisons.
+    # XLA differentiates reduce_window into select-and-scatter, and strided views into
+    # size² additions to the whole of x. Here each pixel gathers from the windows that
+    # cover it: pixels are taken by their place (row, column) modulo the stride, and of
+    # one place the tap (i, j) lies in the window i // stride before.
     x, y = residuals
-    (_, below), (_, right) = _overhang(x.shape, size, stride)
-    padded = jnp.pad(
-        x, ((0, 0), (0, below), (0, right), (0, 0)), constant_values=-np.inf
-    )
-    _, height, width, _ = padded.shape
-    span = [(extent - 1) * stride + 1 for extent in y.shape[1:3]]
-    claimed = jnp.zeros(y.shape, bool)
-    grad_x = jnp.zeros(padded.shape, x.dtype)
-    for i in range(size):
-        for j in range(size):
-            view = padded[:, i : i + span[0] : stride, j : j + span[1] : stride]
-            here = (view == y) & ~claimed
-            claimed |= here
-            grad_x += lax.pad(
-                jnp.where(here, grad, 0),
-                jnp.zeros((), grad.dtype),
-                (
-                    (0, 0, 0),
-                    (i, height - i - span[0], stride - 1),
-                    (j, width - j - span[1], stride - 1),
-                    (0, 0, 0),
-                ),
+    first = jnp.full(y.shape, -1, jnp.int8 if size * size < 128 else jnp.int32)
+    for index, tap in reversed(list(enumerate(_taps(x, size, stride)))):
+        first = jnp.where(tap == y, jnp.asarray(index, first.dtype), first)
+    reach = (size - 1) // stride
+
+    def before(maps: Array, i: int, j: int, fill: int) -> Array:
+        pads = ((0, 0), (i, reach - i), (j, reach - j), (0, 0))
+        return jnp.pad(maps, pads, constant_values=fill)
+
+    def of_place(row: int, column: int) -> Array:
+        total = sum(
+            jnp.where(
+                before(first, i // stride, j // stride, -1) == i * size + j,
+                before(grad, i // stride, j // stride, 0),
+                0,
             )
-    return (grad_x[:, : x.shape[1], : x.shape[2]],)
+            for i in range(row, size, stride)
+            for j in range(column, size, stride)
+        )
+        apart = stride - 1
+        spread = ((0, 0, 0), (row, apart - row, apart), (column, apart - column, apart))
+        return lax.pad(total, jnp.zeros((), grad.dtype), (*spread, (0, 0, 0)))
+
+    places = range(min(size, stride))
+    grad_x = sum(of_place(row, column) for row in places for column in places)
+    return (jnp.asarray(grad_x)[:, : x.shape[1], : x.shape[2]],)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -304,7 +304,8 @@ class AlexNet(nnx.Module):
         if layer is self.network.layers[-1]:
             # Each device has the rows of the kernel that its own tower's features meet.
             logits = layers.dense(x, kernel).astype(jnp.float32)
-            return (lax.psum(logits, tower_axis) if tower_axis else logits) + bias
+            logits = lax.psum(logits, tower_axis) if tower_axis else logits
+            return layers.add_bias(logits, bias)
         if layer.reads == 'all' and tower_axis and lax.axis_size(tower_axis) > 1:
             x = lax.all_gather(x, tower_axis, axis=x.ndim - 1, tiled=True)
         groups = towers if layer.reads == 'own' else 1
@@ -315,7 +316,7 @@ class AlexNet(nnx.Module):
             y = convolve(
                 x, kernel, stride=layer.stride, padding=layer.padding, towers=groups
             )
-        return y + bias.astype(y.dtype)
+        return layers.add_bias(y, bias)
 
     def _steps(
         self,

@@ -21,7 +21,9 @@ BENCHMARKS = {
     'step': 'one training step against PyTorch and plain Flax',
     'forward': 'the logits of one batch against the same',
     'layers': 'where the time of our step goes',
+    'pipeline': 'images a second of the input, against DataLoader and tf.data',
     'scaling': 'one device and core against two',
+    'startup': 'from the command to the first step, phase by phase',
 }
 
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Repetitions of each.', lower_bound=1)

@@ -27,6 +27,8 @@ def setting(settings: worker.Settings) -> tuple[Any, Any, Any]:
     from alexnet_jax import mesh as mesh_lib
     from alexnet_jax import model
 
+    mesh_lib.request_cpu_devices(settings.get('devices', 1))
+
     config = load_config(settings)
     classes = config.model.num_classes or 10
     network = model.network_from_config(config.model, config.data.crop_size, classes)
@@ -108,7 +110,7 @@ def layer(settings: worker.Settings) -> worker.Repetition:
     import jax
     from flax import nnx
 
-    from alexnet_jax import model
+    from alexnet_jax import layers, model
 
     names = [layer.name for layer in network.layers]
     index = names.index(settings['layer'])
@@ -142,8 +144,9 @@ def layer(settings: worker.Settings) -> worker.Repetition:
         y, pull = jax.vjp(of, *at)
         return pull(grad.astype(y.dtype))
 
+    options = layers.compiler_options(jax.devices()[0].platform)
     if settings['backward']:
-        run = jax.jit(gradients)
+        run = jax.jit(gradients, compiler_options=options)
         return lambda: jax.block_until_ready(run(weights, x, grad))
-    forward = jax.jit(apply)
+    forward = jax.jit(apply, compiler_options=options)
     return lambda: jax.block_until_ready(forward(weights, x))

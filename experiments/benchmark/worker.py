@@ -22,7 +22,7 @@ Repetition = Callable[[], object]  # runs once and returns when it is done
 
 def start_jax(settings: Settings) -> ModuleType:
     """Imports jax for `platform` (the CPU if it is not given) with `devices`."""
-    # Several contenders share an accelerator, and a CPU cache would hide `warm_up`.
+    # Several contenders share an accelerator.
     os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
     import jax
 
