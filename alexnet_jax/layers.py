@@ -250,8 +250,8 @@ def _response_norm_backward(
 ) -> tuple[Array]:
     # With d the denominator before its power and W the sum over the window,
     # dx = g d^-β - 2 α β x W(g x d^(-β - 1)). Working d out again costs less than
-    # keeping it. Ending in a division keeps XLA from fusing all of this into each of its
-    # readers and so doing it several times: a division counts as too dear for that.
+    # keeping it. Ending in a division keeps XLA from fusing all of this into each of
+    # its readers and so doing it several times: a division counts as too dear for that.
     wide, grad = x.astype(jnp.float32), grad.astype(jnp.float32)
     denominator = k + alpha * _channel_sum(jnp.square(wide), size, towers)
     root = _root(denominator, 1.0 - beta)
@@ -280,7 +280,7 @@ def _channel_sum(x: Array, size: int, towers: int) -> Array:
 
 
 def _root(x: Array, power: float) -> Array:
-    """x ** power for x > 0; a quarter, which the paper's beta asks for, by two roots."""
+    """x ** power for x > 0; a quarter, which the paper's beta needs, by two roots."""
     return jnp.sqrt(jnp.sqrt(x)) if power == 0.25 else jnp.exp(power * jnp.log(x))
 
 

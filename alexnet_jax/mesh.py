@@ -37,11 +37,11 @@ def request_cpu_devices(count: int) -> None:
 def keep_freed_memory() -> None:
     """Has one CPU device take the memory of its next step from what the last one freed.
 
-    A step of the paper's net at batch 128 takes 1.9 GB at once. The C library gives that
-    much back to the system each time, which clears half a million pages for every step,
-    an eighth of its time. It can keep them only on the main thread, so steps run there
-    rather than behind it; the input pipeline has threads of its own. Two devices have
-    threads of theirs for good, where keeping let the heap grow from step to step.
+    A step of the paper's net at batch 128 takes 1.9 GB at once. The C library gives
+    that much back to the system each time, which clears half a million pages for every
+    step, an eighth of its time. It can keep them only on the main thread, so steps run
+    there rather than behind it; the input pipeline has threads of its own. Two devices
+    have threads of theirs, where keeping let the heap grow from step to step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -132,10 +132,8 @@ def test_two_towers_halve_what_a_device_holds(programs):
         communication.activation_bytes(network, BATCH, 1, tower) for tower in (1, 2)
     ]
     assert activations[1] / activations[0] == pytest.approx(0.573, abs=1e-3)
-    # conv1's patches are of the image, which every device has whole (layers.py).
-    patches = BATCH * 55 * 55 * (12 * 12 * 3) * 4
     scratch = [communication.held_bytes(each)['temporary'] for each in (one, two)]
-    assert scratch[1] - patches < 0.55 * (scratch[0] - patches)
+    assert scratch[1] < 0.6 * scratch[0]
 
 
 def test_activations_are_the_layers_outputs():

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from alexnet_jax import config as config_lib
 from experiments import stall_rate
-from experiments.benchmark import rounds
+from experiments.benchmark import ours, plain_flax, rounds, step
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -60,6 +62,60 @@ def test_a_step_of_the_package_is_a_contender():
         'data': 1, 'tower': 2, 'devices': 2, 'cores': [0],
     }  # fmt: skip
     assert len(rounds.measure({'ours': contender}, 1)['ours']['seconds']) == 1
+
+
+@pytest.mark.parametrize('backward', [False, True])
+@pytest.mark.parametrize('layer', ['conv1', 'fc10'])
+def test_a_layer_of_the_package_is_a_contender(layer, backward):
+    repetition = ours.layer(
+        {
+            'config': 'cifar10', 'layer': layer, 'backward': backward,
+            'devices': len(jax.devices()),
+            'overrides': {'train.batch_size': 4, 'model.width': 0.25},
+        }
+    )  # fmt: skip
+    repetition()
+
+
+def test_the_table_of_a_step_compares_with_the_fastest_peer_and_the_ceiling():
+    seconds = {
+        '4096³ product': [0.5, 0.6], 'memory copy': [0.1, 0.1], 'ours': [2.0, 3.0],
+        'PyTorch, eager': [9.0, 9.0], 'PyTorch, compiled': [4.0, 4.0],
+        'PyTorch, compiled, keeping freed memory': [1.0, 1.0],
+    }  # fmt: skip
+    measured = {
+        name: {'seconds': values, 'warm_up': 7.0, 'peak_bytes': 2**31}
+        for name, values in seconds.items()
+    }
+    flops = 2e-9 * 4096**3
+    table = step.table(measured, batch_size=100, gflop=flops / 100)
+    assert 'time / PyTorch, compiled |' in table
+    row = '| ours | 2.500 (2.000–3.000) | 40.0 images/s | 22% | 0.62 | 2.0 | 7.0 |'
+    assert row in table
+
+
+def test_the_arithmetic_of_a_step_is_three_forward_passes_less_conv1s_input():
+    # conv1 55² × 363 × 96 multiplications, conv2 27² × 1,200 × 256, …
+    forward = 2e-9 * (
+        55**2 * 363 * 96 + 27**2 * 1200 * 256 + 13**2 * 9 * 256 * 384
+        + 13**2 * 9 * 192 * (384 + 256) + 9216 * 4096 + 4096 * 4096 + 4096 * 1000
+    )  # fmt: skip
+    assert step.gigaflop(training=False) == pytest.approx(forward)
+    conv1 = 2e-9 * 55**2 * 363 * 96
+    assert step.gigaflop(training=True) == pytest.approx(3 * forward - conv1)
+
+
+@pytest.mark.peers
+def test_the_peers_of_the_benchmark_are_the_papers_network():
+    from flax import nnx
+
+    from experiments.benchmark import pytorch
+
+    plain = nnx.eval_shape(lambda: plain_flax.make_network(jnp.float32))
+    leaves = jax.tree.leaves(nnx.state(plain, nnx.Param))
+    assert sum(leaf.size for leaf in leaves) == 60_965_224
+    network = pytorch.make_network()
+    assert sum(p.numel() for p in network.parameters()) == 60_965_224
 
 
 def test_an_unknown_benchmark_is_one_line():

@@ -469,3 +469,53 @@ def test_caffes_norm_across_the_seam_is_the_same_on_two_devices():
         assert reference_numpy.relative_error(got, expected) > 1e-3
 
     holds()
+
+
+def test_relu_and_bias_have_the_values_and_gradients_of_the_plain_forms():
+    x, weights = normal(2, 3, 4, 6), normal(2, 3, 4, 6, seed=1)
+    for bias in (normal(6, seed=2), normal(3, 4, 6, seed=2)):
+
+        def ours(x, bias):
+            return jnp.sum(weights * layers.relu(layers.add_bias(x, bias)))
+
+        def plain(x, bias):
+            return jnp.sum(weights * jax.nn.relu(x + bias))
+
+        got = jax.value_and_grad(ours, (0, 1))(x, bias)
+        expected = jax.value_and_grad(plain, (0, 1))(x, bias)
+        jax.tree.map(agree, got, expected)
+
+
+@pytest.mark.parametrize(('size', 'stride'), [(3, 2), (2, 2), (5, 3), (2, 3), (3, 1)])
+def test_max_pool_has_xlas_gradient_where_nothing_ties(size, stride):
+    x = normal(2, 11, 8, 3)
+
+    def plain(x):
+        rows, columns = (
+            1 + -(-(extent - size) // stride) for extent in (x.shape[1], x.shape[2])
+        )
+        below = (rows - 1) * stride + size - x.shape[1]
+        right = (columns - 1) * stride + size - x.shape[2]
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, size, size, 1), (1, stride, stride, 1),
+            ((0, 0), (0, below), (0, right), (0, 0)),
+        )  # fmt: skip
+
+    y, pull = jax.vjp(lambda x: layers.max_pool(x, size, stride), x)
+    expected, plain_pull = jax.vjp(plain, x)
+    np.testing.assert_array_equal(y, expected)
+    grad = normal(*y.shape, seed=1)
+    agree(pull(grad)[0], plain_pull(grad)[0])
+
+
+def test_the_compilers_options_are_the_cpus_alone_and_it_knows_them():
+    assert layers.compiler_options('gpu') == {}
+    options = layers.compiler_options('cpu')
+    assert options
+    x, kernel = normal(1, 9, 9, 4), normal(3, 3, 4, 8)
+
+    def convolve(x, kernel):
+        return layers.conv2d(x, kernel, stride=1, padding=((1, 1), (1, 1)))
+
+    program = jax.jit(convolve, compiler_options=options).lower(x, kernel).compile()
+    agree(program(x, kernel), jax.jit(convolve)(x, kernel))

@@ -197,3 +197,10 @@ def test_mean_under_the_crop_is_cut_and_mirrored_with_it():
     np.testing.assert_allclose(less[1], images[1] - second, atol=1e-4)
     centre = step.subtract_mean(jnp.asarray(images), first, corner, mirrored)
     np.testing.assert_allclose(centre, images - first, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(7,), (64,), (3, 3, 48, 10)])
+def test_sum_of_squares_is_the_squared_norm(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = np.sum(np.square(x.astype(np.float64)))
+    np.testing.assert_allclose(step.sum_of_squares(jnp.asarray(x)), expected, rtol=1e-6)

@@ -17,15 +17,18 @@ def train_step(settings: worker.Settings) -> worker.Repetition:
     from flax import nnx
 
     jnp = jax.numpy
+
+    def kernels(params):  # type: ignore[no-untyped-def]
+        return jax.tree.map(lambda w: w.ndim > 1, params)
+
     dtype = jnp.dtype(settings.get('dtype', 'float32'))
     batch_size = settings['batch_size']
     net = make_network(dtype)
     net.train()
-    decayed = jax.tree.map(lambda w: w.ndim > 1, nnx.state(net, nnx.Param))
     optimizer = nnx.Optimizer(
         net,
         optax.chain(
-            optax.add_decayed_weights(5e-4, decayed), optax.sgd(0.01, momentum=0.9)
+            optax.add_decayed_weights(5e-4, kernels), optax.sgd(0.01, momentum=0.9)
         ),
         wrt=nnx.Param,
     )

@@ -43,7 +43,7 @@ def contenders(
     """The ceilings, ours and the peers; PyTorch's in three forms."""
     shared: Contender = {
         'cores': rounds.cores(), 'platform': options.platform, 'dtype': dtype,
-        'batch_size': batch_size,
+        'batch_size': batch_size, 'settles': True,
     }  # fmt: skip
     ours = shared | {
         'contender': f'ours.{what}', 'config': 'paper',

@@ -2,8 +2,10 @@
 
 `rounds.py` starts one of these per contender and asks them in turn for one repetition
 each. The settings come as JSON in the first line: `contender`, the function that makes
-the repetition, as `module.function` of this package; `cores`, those it may use; and
-what that function reads. Then a line per repetition goes in and one of JSON comes out.
+the repetition, as `module.function` of this package; `cores`, those it may use;
+`settles`, for one more repetition before each that counts, as if it had not waited for
+the others; and what that function reads. Then a line per repetition goes in and one of
+JSON comes out.
 """
 
 import importlib
@@ -52,6 +54,8 @@ def main() -> None:
     repetition()
     answer(start)
     for _ in sys.stdin:
+        if settings.get('settles'):
+            repetition()
         start = time.perf_counter()
         repetition()
         answer(start)
