@@ -55,6 +55,7 @@ def hits(errors: str) -> set[str]:
     return set(found) & {'jit_train_step', 'jit__new_state'}
 
 
+@pytest.mark.long
 def test_a_second_start_reads_what_the_first_compiled(small_values, tmp_path):
     cache = tmp_path / 'cache'
     where = {'XDG_CACHE_HOME': str(cache)}

@@ -23,6 +23,7 @@ BENCHMARKS = {
     'layers': 'where the time of our step goes',
     'pipeline': 'images a second of the input, against DataLoader and tf.data',
     'scaling': 'one device and core against two',
+    'growth': 'time and memory against batch, width, records and steps',
     'startup': 'from the command to the first step, phase by phase',
 }
 
@@ -60,7 +61,9 @@ def main(argv: Sequence[str]) -> None:
     out = Path(_OUT.value or Path('runs', 'benchmark', name))
     out.mkdir(parents=True, exist_ok=True)
     record = {'benchmark': name, 'rounds': _ROUNDS.value, **about, **record}
-    (out / 'record.json').write_text(json.dumps(record, indent=1) + '\n')
+    # Where this machine has its folders says nothing to others.
+    text = json.dumps(record, indent=1).replace(f'{Path.cwd()}/', '')
+    (out / 'record.json').write_text(text + '\n')
     text = f'{rounds.heading(record)}\n\n{table}\n'
     (out / 'table.md').write_text(text)
     print(text)

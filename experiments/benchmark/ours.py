@@ -130,11 +130,15 @@ def layer(settings: worker.Settings) -> worker.Repetition:
         name: jax.numpy.asarray(rng.random((batch, *shape)) < 0.5)
         for name, shape in model.dropout_shapes(network).items()
     }
-    module = model.AlexNet(network, rngs=nnx.Rngs(0))
-    weights = nnx.to_pure_dict(nnx.state(getattr(module, settings['layer'])))
+    weights = {
+        'kernel': 0.01 * normal(*shapes[index].kernel).astype('float32'),
+        'bias': normal(*shapes[index].bias).astype('float32'),
+    }
 
     def apply(weights: Any, x: jax.Array) -> jax.Array:
-        nnx.update(getattr(module, settings['layer']), nnx.State(weights))
+        module = nnx.eval_shape(lambda: model.AlexNet(network, rngs=nnx.Rngs(0)))
+        state = nnx.State(jax.tree.map(nnx.Param, weights))
+        nnx.update(getattr(module, settings['layer']), state)
         return module.apply_layer(network.layers[index], x, masks)
 
     def gradients(weights: Any, x: jax.Array, grad: jax.Array) -> Any:
