@@ -1,5 +1,6 @@
 """The experiments' own arithmetic, and that their commands run; nothing is timed."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -116,6 +117,15 @@ def test_the_peers_of_the_benchmark_are_the_papers_network():
     assert sum(leaf.size for leaf in leaves) == 60_965_224
     network = pytorch.make_network()
     assert sum(p.numel() for p in network.parameters()) == 60_965_224
+
+
+@pytest.mark.parametrize('name', ['step', 'forward', 'pipeline'])
+def test_a_benchmark_without_its_peer_says_what_to_install(name, monkeypatch):
+    monkeypatch.setattr(rounds.importlib.util, 'find_spec', lambda _: None)
+    benchmark = importlib.import_module(f'experiments.benchmark.{name}')
+    options = rounds.Options(1, [2], ['float32'], 'cpu', 'nowhere')
+    with pytest.raises(ValueError, match='make install-peers'):
+        benchmark.run(options)
 
 
 def test_an_unknown_benchmark_is_one_line():

@@ -36,6 +36,7 @@ BATCHES = {
 
 def run(options: Options) -> tuple[Record, str]:
     """Compares pipelines at the first batch of the options."""
+    rounds.require_pytorch()
     batch_size = options.batch[0]
     directory = Path('runs', 'benchmark', 'photographs').absolute()
     photographs = Path(options.data_dir, 'clothing').absolute()

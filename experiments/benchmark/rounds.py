@@ -6,6 +6,7 @@ before the first round; in a round each runs once while the others wait.
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -90,6 +91,15 @@ def read(name: str, worker: subprocess.Popen[str]) -> Answer:
     if not line:
         raise RuntimeError(f'{name} ended before it answered')
     return json.loads(line)
+
+
+def require_pytorch() -> None:
+    """Raises a ValueError where the peer of a benchmark is not installed."""
+    if importlib.util.find_spec('torch') is None:
+        raise ValueError(
+            'this benchmark compares with PyTorch, which is not installed; '
+            'run `make install-peers`'
+        )
 
 
 def machine() -> Record:

@@ -22,6 +22,7 @@ def run(options: Options) -> tuple[Record, str]:
 
 def compare(what: str, options: Options, gflop: float) -> tuple[Record, str]:
     """Measures every contender's `what`, which takes `gflop` an image."""
+    rounds.require_pytorch()
     record: Record = {}
     tables = []
     for batch_size in options.batch:
