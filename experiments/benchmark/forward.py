@@ -6,4 +6,5 @@ from experiments.benchmark.rounds import Options, Record
 
 def run(options: Options) -> tuple[Record, str]:
     """Compares forward passes, at every batch and dtype of the options."""
-    return step.compare('predict_step', options, step.gigaflop(training=False))
+    gflop = step.gigaflop(step.paper_layers(), training=False)
+    return step.compare('predict_step', options, gflop)

@@ -18,10 +18,9 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from numpy.typing import ArrayLike
 
-from alexnet_jax import model
 from alexnet_jax.data import pipeline, prepare
 from configs import paper
-from experiments.benchmark import rounds, worker
+from experiments.benchmark import rounds, step, worker
 from experiments.benchmark.rounds import Contender, Options, Record
 
 BATCHES = (32, 64, 128, 256, 512)
@@ -166,13 +165,10 @@ def step_growth(options: Options) -> Growth:
 
 
 def network_size(batch: int, width: float) -> tuple[float, int]:
-    """GFLOP of a training step, counted as in `step.gigaflop`, and parameters."""
-    config = paper.get_config()
-    config.model.width = width
-    network = model.network_from_config(config.model, config.data.crop_size, 1000)
-    shapes = model.layer_shapes(network)
-    multiply_adds = 3 * sum(s.multiply_adds for s in shapes) - shapes[0].multiply_adds
-    return 2e-9 * batch * multiply_adds, sum(s.parameters for s in shapes)
+    """GFLOP of a training step, and parameters."""
+    shapes = step.paper_layers(width)
+    gflop = batch * step.gigaflop(shapes, training=True)
+    return gflop, sum(shape.parameters for shape in shapes)
 
 
 def pipeline_growth(options: Options) -> Growth:
@@ -234,7 +230,7 @@ def resume_growth(options: Options) -> Growth:
     """The first batch of a pipeline that starts at a step, against that step."""
     shared = source(RESUME_RECORDS) | {'contender': 'growth.first_batch'}
     contenders: dict[str, Contender] = {
-        f'{step:,}': shared | {'first_step': step} for step in FIRST_STEPS
+        f'{first:,}': shared | {'first_step': first} for first in FIRST_STEPS
     }
     measured = measure(contenders, options.rounds)
     rows = [
@@ -246,14 +242,14 @@ def resume_growth(options: Options) -> Growth:
         for name, result in measured.items()
     ]
     header = ['first step', 'opening and first batch, ms', '/ of step 0']
-    later = [step for step in FIRST_STEPS if step]
+    later = [first for first in FIRST_STEPS if first]
     return Growth(
         measured,
         f'A resume, {RESUME_RECORDS:,} records\n\n{rounds.table(header, rows)}',
         {},
         {
             'resume: seconds against step': fit_exponent(
-                later, [median(measured[f'{step:,}']) for step in later]
+                later, [median(measured[f'{first:,}']) for first in later]
             )
         },
     )

@@ -2,8 +2,6 @@
 
 import statistics
 
-from alexnet_jax import model
-from configs import paper
 from experiments.benchmark import rounds, step
 from experiments.benchmark.rounds import Contender, Options, Record
 
@@ -14,9 +12,7 @@ def run(options: Options) -> tuple[Record, str]:
     every = step.contenders('train_step', options, batch_size, dtype)
     product, whole = f'{step.PRODUCT}³ product', 'ours, one device'
     contenders: dict[str, Contender] = {name: every[name] for name in (product, whole)}
-    config = paper.get_config()
-    network = model.network_from_config(config.model, config.data.crop_size, 1000)
-    shapes = model.layer_shapes(network)
+    shapes = step.paper_layers()
     for shape in shapes:
         for backward in (False, True):
             contenders[f'{shape.name} {"both" if backward else "forward"}'] = every[

@@ -5,6 +5,7 @@ device as bytes. The ceiling is the rate of one large matrix product.
 """
 
 import statistics
+from collections.abc import Sequence
 
 from alexnet_jax import model
 from configs import paper
@@ -17,7 +18,7 @@ COPY = 2**29  # bytes
 
 def run(options: Options) -> tuple[Record, str]:
     """Compares training steps, at every batch and dtype of the options."""
-    return compare('train_step', options, gigaflop(training=True))
+    return compare('train_step', options, gigaflop(paper_layers(), training=True))
 
 
 def compare(what: str, options: Options, gflop: float) -> tuple[Record, str]:
@@ -73,15 +74,20 @@ def contenders(
     return found
 
 
-def gigaflop(*, training: bool) -> float:
+def paper_layers(width: float = 1.0) -> tuple[model.LayerShape, ...]:
+    """The layers of configs/paper.py with ImageNet's classes, at a width."""
+    config = paper.get_config()
+    config.model.width = width
+    network = model.network_from_config(config.model, config.data.crop_size, 1000)
+    return model.layer_shapes(network)
+
+
+def gigaflop(shapes: Sequence[model.LayerShape], *, training: bool) -> float:
     """Of one image's products, two operations for each multiplication and addition.
 
     A gradient costs as much as the output for the weights and again for the input,
     which the first layer does not need.
     """
-    config = paper.get_config()
-    network = model.network_from_config(config.model, config.data.crop_size, 1000)
-    shapes = model.layer_shapes(network)
     forward = sum(shape.multiply_adds for shape in shapes)
     total = 3 * forward - shapes[0].multiply_adds if training else forward
     return 2e-9 * total
