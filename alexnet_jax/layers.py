@@ -38,6 +38,25 @@ def compiler_options(platform: str) -> dict[str, str]:
     }
 
 
+@jax.custom_jvp
+def computed_once(x: Array) -> Array:
+    """x itself, so that on a CPU XLA computes it once for all that reads it.
+
+    XLA repeats what is cheap inside every loop that reads it. Where such a loop turns
+    axes around, as before the gradient of a convolution's kernel, the repeated part
+    runs in the worst order of memory: a pool took 100 ms there and takes 8. A division
+    counts as too dear to repeat; this one is by a 1 that the compiler cannot see.
+    """
+    return lax.platform_dependent(
+        x,
+        cpu=lambda x: x / jnp.where(x == x, 1, 2).astype(x.dtype),
+        default=lambda x: x,
+    )
+
+
+computed_once.defjvp(lambda primals, tangents: (computed_once(*primals), *tangents))
+
+
 @jax.custom_vjp
 def relu(x: Array) -> Array:
     """max(x, 0). Its gradient reads the output, so that the input need not be kept."""
@@ -89,7 +108,7 @@ def conv2d(
             axis=-1,
         )
     return lax.conv_general_dilated(
-        x,
+        computed_once(x),
         kernel,
         window_strides=(stride, stride),
         padding=padding,
@@ -173,6 +192,7 @@ def add_bias(x: Array, bias: Array) -> Array:
 def _add_bias_backward(bias: Array, grad: Array) -> tuple[Array, Array]:
     # The sum over all rows as a product: XLA's CPU reduction adds one element after
     # the other, twelve times slower.
+    grad = computed_once(grad)
     rows = grad.reshape(-1, bias.size)
     grad_bias = jnp.dot(
         jnp.ones(len(rows), grad.dtype), rows, preferred_element_type=bias.dtype
@@ -349,14 +369,8 @@ def max_pool(x: Array, size: int, stride: int) -> Array:
       size: window, pixels.
       stride: step, pixels.
     """
-    return lax.reduce_window(
-        x,
-        np.array(-np.inf, x.dtype),
-        lax.max,
-        window_dimensions=(1, size, size, 1),
-        window_strides=(1, stride, stride, 1),
-        padding=((0, 0), *_overhang(x.shape, size, stride), (0, 0)),
-    )
+    # Not reduce_window: XLA's CPU loop over a window is four times slower than these.
+    return functools.reduce(jnp.maximum, _taps(x, size, stride))
 
 
 def _taps(x: Array, size: int, stride: int) -> list[Array]:
@@ -395,37 +409,37 @@ def _max_pool_forward(
 def _max_pool_backward(
     size: int, stride: int, residuals: tuple[Array, Array], grad: Array
 ) -> tuple[Array]:
-    # XLA differentiates reduce_window into select-and-scatter, and strided views into
-    # size² additions to the whole of x. Here each pixel gathers from the windows that
-    # cover it: pixels are taken by their place (row, column) modulo the stride, and of
-    # one place the tap (i, j) lies in the window i // stride before.
+    # XLA differentiates a maximum of strided views into size² additions to the whole of
+    # x, and reduce_window into select-and-scatter, ten times slower than this. Here
+    # each pixel gathers from the windows that cover it. With the output as blocks of
+    # stride × stride pixels, pixel (row, column) of a block lies in the window i blocks
+    # up and j to the left as that one's tap (row + i * stride, column + j * stride).
     x, y = residuals
     first = jnp.full(y.shape, -1, jnp.int8 if size * size < 128 else jnp.int32)
     for index, tap in reversed(list(enumerate(_taps(x, size, stride)))):
         first = jnp.where(tap == y, jnp.asarray(index, first.dtype), first)
     reach = (size - 1) // stride
+    batch, rows, columns, channels = y.shape
+    rows, columns = rows + reach, columns + reach
+    taps = np.full(2 * ((reach + 1) * stride,), -2)  # -2 where a window has ended
+    taps[:size, :size] = np.arange(size * size).reshape(size, size)
 
-    def before(maps: Array, i: int, j: int, fill: int) -> Array:
-        pads = ((0, 0), (i, reach - i), (j, reach - j), (0, 0))
-        return jnp.pad(maps, pads, constant_values=fill)
+    pads = ((0, 0), (reach, reach), (reach, reach), (0, 0))
+    first = jnp.pad(first, pads, constant_values=-1)
+    grad = jnp.pad(grad, pads)
 
-    def of_place(row: int, column: int) -> Array:
-        total = sum(
-            jnp.where(
-                before(first, i // stride, j // stride, -1) == i * size + j,
-                before(grad, i // stride, j // stride, 0),
-                0,
-            )
-            for i in range(row, size, stride)
-            for j in range(column, size, stride)
-        )
-        apart = stride - 1
-        spread = ((0, 0, 0), (row, apart - row, apart), (column, apart - column, apart))
-        return lax.pad(total, jnp.zeros((), grad.dtype), (*spread, (0, 0, 0)))
+    def windows(maps: Array, i: int, j: int) -> Array:
+        above, left = reach - i, reach - j
+        return maps[:, above : above + rows, None, left : left + columns, None]
 
-    places = range(min(size, stride))
-    grad_x = sum(of_place(row, column) for row in places for column in places)
-    return (jnp.asarray(grad_x)[:, : x.shape[1], : x.shape[2]],)
+    grad_x = jnp.zeros((), grad.dtype)
+    for i in range(reach + 1):
+        for j in range(reach + 1):
+            tap = taps[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+            tap = jnp.asarray(tap[:, None, :, None], first.dtype)
+            grad_x += jnp.where(windows(first, i, j) == tap, windows(grad, i, j), 0)
+    grad_x = grad_x.reshape(batch, rows * stride, columns * stride, channels)
+    return (grad_x[:, : x.shape[1], : x.shape[2]],)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -4,7 +4,6 @@ With `tower=2` each device holds half of every kernel, the layout of the two GPU
 2012; along `data` the batch is split and everything else is repeated.
 """
 
-import ctypes
 import os
 
 import jax
@@ -30,27 +29,6 @@ def request_cpu_devices(count: int) -> None:
     ):
         return
     jax.config.update('jax_num_cpu_devices', count)
-    if count == 1:
-        keep_freed_memory()
-
-
-def keep_freed_memory() -> None:
-    """Has one CPU device take the memory of its next step from what the last one freed.
-
-    A step of the paper's net at batch 128 takes 1.9 GB at once. The C library gives
-    that much back to the system each time, which clears half a million pages for every
-    step, an eighth of its time. It can keep them only on the main thread, so steps run
-    there rather than behind it; the input pipeline has threads of its own. Two devices
-    have threads of theirs, where keeping let the heap grow from step to step.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return  # not glibc
-    jax.config.update('jax_cpu_enable_async_dispatch', False)
-    mmap_max, trim_threshold = -4, -1  # glibc's malloc.h
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, -1)
 
 
 def make_mesh(*, data: int, tower: int, towers: int, batch_size: int) -> Mesh:

@@ -82,7 +82,6 @@ def test_the_table_of_a_step_compares_with_the_fastest_peer_and_the_ceiling():
     seconds = {
         '4096³ product': [0.5, 0.6], 'memory copy': [0.1, 0.1], 'ours': [2.0, 3.0],
         'PyTorch, eager': [9.0, 9.0], 'PyTorch, compiled': [4.0, 4.0],
-        'PyTorch, compiled, keeping freed memory': [1.0, 1.0],
     }  # fmt: skip
     measured = {
         name: {'seconds': values, 'warm_up': 7.0, 'peak_bytes': 2**31}

@@ -444,6 +444,22 @@ def test_ten_views_of_a_mirrored_image_predict_the_same():
     holds()
 
 
+def test_ten_views_take_the_memory_of_one():
+    network = small('paper', 40, ('conv1', 'conv2', 'fc8'))
+    mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=64)
+    arguments = (
+        weights_of(network, 0),
+        np.zeros((64, 48, 48, 3), np.uint8),
+        np.zeros((40, 40, 3), np.float32),
+    )
+    one, ten = (
+        step.make_predict_step(network, mesh, views).lower(*arguments).compile()  # pyrefly: ignore
+        for views in ([(0, 0, False)], augment.ten_views(48, 40))
+    )
+    kept = [program.memory_analysis().temp_size_in_bytes for program in (one, ten)]
+    assert kept[1] < 1.5 * kept[0]
+
+
 def test_caffes_norm_across_the_seam_is_the_same_on_two_devices():
     names, views = ('conv1', 'conv2', 'conv3', 'fc8'), [(0, 0, False), (0, 0, True)]
     # Far above Caffe's alpha, so that a seam would show.
@@ -506,6 +522,30 @@ def test_max_pool_has_xlas_gradient_where_nothing_ties(size, stride):
     np.testing.assert_array_equal(y, expected)
     grad = normal(*y.shape, seed=1)
     agree(pull(grad)[0], plain_pull(grad)[0])
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_what_is_computed_once_is_what_came_in(dtype):
+    x = jnp.array([0.0, -0.0, 1e-30, 1.5, -3e38, jnp.inf, -jnp.inf, jnp.nan], dtype)
+    once = jax.jit(layers.computed_once)
+    assert np.asarray(once(x)[:-1]).tobytes() == np.asarray(x[:-1]).tobytes()
+    assert np.isnan(once(x)[-1])
+    grad = jax.grad(lambda x: jnp.sum(once(x) * normal(3, 4)))(normal(3, 4, seed=1))
+    agree(grad, normal(3, 4))
+
+
+def test_a_pool_is_computed_once_for_a_convolution_and_its_gradient():
+    # Eight maxima of nine views, for each tower. XLA by itself takes them twice, the
+    # second time while it transposes.
+    def loss(kernel, x):
+        pooled = layers.max_pool(x, 3, 2)
+        y = layers.conv2d(pooled, kernel, stride=1, padding=((1, 1), (1, 1)), towers=2)
+        return jnp.sum(jnp.square(y))
+
+    options = layers.compiler_options('cpu')
+    gradient = jax.jit(jax.grad(loss), compiler_options=options)
+    program = gradient.lower(normal(3, 3, 4, 8), normal(8, 15, 15, 8)).compile()
+    assert program.as_text().count(' maximum(') == 16
 
 
 def test_the_compilers_options_are_the_cpus_alone_and_it_knows_them():

@@ -1,15 +1,13 @@
 """The same network and update in PyTorch, as its users write them.
 
 Settings: `batch_size`; `layout`, `channels_last` or `contiguous_format`; `compiled`,
-through `torch.compile`; `dtype`, bfloat16 by autocast; `platform`; `keeps_memory`, as
-our one CPU device does.
+through `torch.compile`; `dtype`, bfloat16 by autocast; `platform`.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_jax import mesh
 from experiments.benchmark import worker
 
 
@@ -58,8 +56,6 @@ class Setting:
 
     def __init__(self, settings: worker.Settings):
         torch.set_num_threads(len(settings['cores']))
-        if settings.get('keeps_memory'):
-            mesh.keep_freed_memory()
         # As XLA's default on a GPU.
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True

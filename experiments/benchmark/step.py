@@ -65,12 +65,8 @@ def contenders(
         'PyTorch, compiled, contiguous': torch
         | {'layout': 'contiguous_format', 'compiled': True},
     }
-    if options.platform == 'cpu':
-        found['PyTorch, compiled, channels_last, keeping freed memory'] = torch | {
-            'layout': 'channels_last', 'compiled': True, 'keeps_memory': True,
-        }  # fmt: skip
-        if len(rounds.cores()) > 1:
-            found['ours, a tower on each of two'] = ours | {'tower': 2, 'devices': 2}
+    if options.platform == 'cpu' and len(rounds.cores()) > 1:
+        found['ours, a tower on each of two'] = ours | {'tower': 2, 'devices': 2}
     return found
 
 
@@ -99,7 +95,7 @@ def table(measured: dict[str, Record], batch_size: int, gflop: float) -> str:
     product = seconds[f'{PRODUCT}³ product']
     product_gflop = 2e-9 * PRODUCT**3
     fastest = min(
-        (name for name in seconds if 'PyTorch' in name and 'keeping' not in name),
+        (name for name in seconds if 'PyTorch' in name),
         key=lambda name: statistics.median(seconds[name]),
     )
     rows = []
