@@ -342,15 +342,21 @@ def _prediction(
         out_specs=P(DATA),
     )
     def predict(params: Params, images: Array, mean: Array) -> Array:
-        of_views = []
-        for row, column, mirrored in views:
-            crops = images[:, row : row + size, column : column + size]
-            crops = crops[:, :, ::-1] if mirrored else crops
-            corner = jnp.tile(jnp.array([row, column]), (len(crops), 1))
-            crops = subtract_mean(crops, mean, corner, jnp.full(len(crops), mirrored))
+        def of_view(view: tuple[Array, Array, Array]) -> Array:
+            row, column, mirrored = view
+            count, *_, channels = images.shape
+            corners = jnp.tile(jnp.stack([row, column]), (count, 1))
+            crops = jax.lax.dynamic_slice(
+                images, (0, row, column, 0), (count, size, size, channels)
+            )
+            crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
+            crops = subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
             logits = apply(network, params, scale * crops, tower_axis=TOWER)
-            of_views.append(jax.nn.log_softmax(logits))
-        return jax.nn.logsumexp(jnp.stack(of_views), axis=0) - jnp.log(len(views))
+            return jax.nn.log_softmax(logits)
+
+        # One after another: unrolled, XLA overlaps them and needs the memory of seven.
+        of_views = jax.lax.map(of_view, tuple(map(jnp.array, zip(*views, strict=True))))
+        return jax.nn.logsumexp(of_views, axis=0) - jnp.log(len(views))
 
     return predict
 

@@ -79,6 +79,17 @@ def test_arrays_are_those_of_the_call(tmp_path, no_tensorboard):
     assert {k: v.tolist() for k, v in written['write_histograms'].items()} == {'x': [1]}
 
 
+def test_histograms_of_large_arrays_are_of_a_sample(tmp_path, no_tensorboard):
+    # TensorFlow takes 240 bytes for each value.
+    values = np.random.default_rng(0).normal(3.0, 2.0, (2000, 1000))
+    with writers.MetricWriter(tmp_path, is_writer=True, resume_step=None) as writer:
+        writer.histograms(1, {'fc6/kernel': values})
+    ((_, _, written),) = [c for c in no_tensorboard if c[0] == 'write_histograms']
+    sample = written['fc6/kernel']
+    assert sample.shape == (writers.HISTOGRAM_SAMPLE,)
+    assert (sample.mean(), sample.std()) == pytest.approx((3.0, 2.0), abs=0.03)
+
+
 def test_step_cannot_be_a_metric(tmp_path, no_tensorboard):
     with (
         writers.MetricWriter(tmp_path, is_writer=True, resume_step=None) as writer,
