@@ -55,6 +55,12 @@ def test_tf_data_decodes_what_we_decode(contenders):
     pipelines.tf_data(contenders['tf.data, training'])()
 
 
+def test_accurate_tf_data_decodes_our_pixels(contenders):
+    image, _ = next(pipelines.tf_batches(contenders['tf.data accurate, evaluation']))
+    own = next(iter(pipelines.own_batches(contenders['ours, JPEG, evaluation'])))
+    np.testing.assert_array_equal(image, own['image'])
+
+
 def test_libjpeg_alone_decodes_as_many_as_are_asked_for(contenders):
     pipelines.decode(contenders['JPEG decoding'] | {'images': 30})()
 
@@ -91,7 +97,7 @@ def test_the_table_counts_only_what_was_made_meanwhile(contenders: dict[str, dic
     measured['ours, JPEG, training']['seconds'] = [1.0, 2.0, 0.5]
     text = pipeline.table(measured, entrants)
     # (10 - 4) batches of 8 in one second, half of a second, two.
-    row = '| ours, JPEG, training | 48 (24–96) | 2.00 | – | 2.00 |'
+    row = '| ours, JPEG, training | 48 (24–96) | 2.00 | – | 2.00 | 2.00 |'
     assert row in text.splitlines()
     assert '| tf.data, training | 24 (12–48) |' in text
     assert '| PyTorch, evaluation | 40 (20–80) |' in text  # whole passes
