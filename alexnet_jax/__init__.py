@@ -15,6 +15,7 @@ metrics     loss and errors as sums and counts
 checkpoint  saving, verifying and restoring (orbax)
 writers     metrics.jsonl, TensorBoard (clu), config and provenance files
 compilation_cache  compiled programs are kept between runs
+huge_pages  a process is started so that it gets them
 figures     curves and kernel pictures
 data        any image set → square records → augmented batches (tfds, grain)
 """

@@ -17,6 +17,11 @@ from pathlib import Path
 # Before jax and TensorFlow are imported: they write to stderr as they load.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+from alexnet_jax import huge_pages
+
+if __name__ == '__main__':
+    huge_pages.enable()
+
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging

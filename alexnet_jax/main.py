@@ -13,6 +13,11 @@ _STARTED = time.perf_counter()
 # Before jax and TensorFlow are imported: they write to stderr as they load.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+from alexnet_jax import huge_pages
+
+if __name__ == '__main__':
+    huge_pages.enable()
+
 from absl import app, flags, logging
 
 from alexnet_jax import command_line

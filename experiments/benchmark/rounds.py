@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import huge_pages
+
 Contender = dict[str, Any]
 Answer = dict[str, float]
 Record = dict[str, Any]
@@ -72,12 +74,15 @@ def measure(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Recor
 
 
 def start(settings: Contender) -> subprocess.Popen[str]:
+    # As our commands start themselves.
+    added = huge_pages.environment() if settings.get('huge_pages') else {}
     worker = subprocess.Popen(
         [sys.executable, '-m', 'experiments.benchmark.worker'],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
+        env=os.environ | added,
     )
     assert worker.stdin
     worker.stdin.write(json.dumps(settings) + '\n')

@@ -50,6 +50,7 @@ def contenders(
     ours = shared | {
         'contender': f'ours.{what}', 'config': 'paper',
         'overrides': {'train.batch_size': batch_size, 'model.compute_dtype': dtype},
+        'huge_pages': True,
     }  # fmt: skip
     torch = shared | {'contender': f'pytorch.{what}'}
     found = {
@@ -65,8 +66,12 @@ def contenders(
         'PyTorch, compiled, contiguous': torch
         | {'layout': 'contiguous_format', 'compiled': True},
     }
-    if options.platform == 'cpu' and len(rounds.cores()) > 1:
-        found['ours, a tower on each of two'] = ours | {'tower': 2, 'devices': 2}
+    if options.platform == 'cpu':
+        found['PyTorch, compiled, channels_last, huge pages'] = torch | {
+            'layout': 'channels_last', 'compiled': True, 'huge_pages': True,
+        }  # fmt: skip
+        if len(rounds.cores()) > 1:
+            found['ours, a tower on each of two'] = ours | {'tower': 2, 'devices': 2}
     return found
 
 
