@@ -13,6 +13,7 @@ with its plain formula, `experiments/records/layers` has what each costs.
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from jax.typing import ArrayLike
 
 Array = jax.Array
 Padding = tuple[tuple[int, int], tuple[int, int]]
+# The sum over each element and its neighbours. Being one is mutual: the sum is its own
+# transpose.
+WindowSum = Callable[[Array], Array]
 
 
 def compiler_options(platform: str) -> dict[str, str]:
@@ -247,35 +251,58 @@ def local_response_norm(
     Returns:
       f32[B, H, W, towers * C].
     """
-    return _response_norm(x, size, k, alpha, beta, towers)
+    window = functools.partial(_channel_sum, size=size, towers=towers)
+    return _response_norm(x, window, k, alpha, beta)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def spatial_response_norm(
+    x: Array, *, size: int, k: float, alpha: float, beta: float
+) -> Array:
+    """Divides each activation by the energy around it in its own map.
+
+        y = x / (k + alpha * sum of x² over size × size pixels) ^ beta
+
+    Zeros lie beyond the edge. The paper never mentions it; the released net has it
+    after conv2 (`type=rnorm`), where `scale` is divided by size² before use, so that
+    its 0.001 is an `alpha` of 0.001 / 25 here.
+
+    Args:
+      x: f32[B, H, W, C].
+      size: pixels along each side of the window, odd.
+      k: the constant under the sum.
+      alpha: the factor of each squared term.
+      beta: the power of the denominator.
+    """
+    window = functools.partial(_pixel_sum, size=size)
+    return _response_norm(x, window, k, alpha, beta)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _response_norm(
-    x: Array, size: int, k: float, alpha: float, beta: float, towers: int
+    x: Array, window: WindowSum, k: float, alpha: float, beta: float
 ) -> Array:
     wide = x.astype(jnp.float32)
-    denominator = k + alpha * _channel_sum(jnp.square(wide), size, towers)
+    denominator = k + alpha * window(jnp.square(wide))
     return (wide * _root(denominator, 1.0 - beta) / denominator).astype(x.dtype)
 
 
 def _response_norm_forward(
-    x: Array, size: int, k: float, alpha: float, beta: float, towers: int
+    x: Array, window: WindowSum, k: float, alpha: float, beta: float
 ) -> tuple[Array, Array]:
-    return _response_norm(x, size, k, alpha, beta, towers), x
+    return _response_norm(x, window, k, alpha, beta), x
 
 
 def _response_norm_backward(
-    size: int, k: float, alpha: float, beta: float, towers: int, x: Array, grad: Array
+    window: WindowSum, k: float, alpha: float, beta: float, x: Array, grad: Array
 ) -> tuple[Array]:
     # With d the denominator before its power and W the sum over the window,
     # dx = g d^-β - 2 α β x W(g x d^(-β - 1)). Working d out again costs less than
     # keeping it. Ending in a division keeps XLA from fusing all of this into each of
     # its readers and so doing it several times: a division counts as too dear for that.
     wide, grad = x.astype(jnp.float32), grad.astype(jnp.float32)
-    denominator = k + alpha * _channel_sum(jnp.square(wide), size, towers)
+    denominator = k + alpha * window(jnp.square(wide))
     root = _root(denominator, 1.0 - beta)
-    inner = _channel_sum(grad * wide * root / jnp.square(denominator), size, towers)
+    inner = window(grad * wide * root / jnp.square(denominator))
     slope = 2.0 * alpha * beta
     grad_x = (grad * root - slope * wide * inner * denominator) / denominator
     return (grad_x.astype(x.dtype),)
@@ -299,34 +326,17 @@ def _channel_sum(x: Array, size: int, towers: int) -> Array:
     return total.reshape(x.shape)
 
 
+def _pixel_sum(x: Array, size: int) -> Array:
+    """Sums over size × size neighbouring pixels, fewer at the edges."""
+    # Along one side and then the other: 2 × size additions, not size².
+    margin, none = (size // 2, size // 2), (0, 0)
+    rows = _window_sum(x, (size, 1), 1, (margin, none))
+    return _window_sum(rows, (1, size), 1, (none, margin))
+
+
 def _root(x: Array, power: float) -> Array:
     """x ** power for x > 0; a quarter, which the paper's beta needs, by two roots."""
     return jnp.sqrt(jnp.sqrt(x)) if power == 0.25 else jnp.exp(power * jnp.log(x))
-
-
-def spatial_response_norm(
-    x: Array, *, size: int, k: float, alpha: float, beta: float
-) -> Array:
-    """Divides each activation by the energy around it in its own map.
-
-        y = x / (k + alpha * sum of x² over size × size pixels) ^ beta
-
-    Zeros lie beyond the edge. The paper never mentions it; the released net has it
-    after conv2 (`type=rnorm`), where `scale` is divided by size² before use, so that
-    its 0.001 is an `alpha` of 0.001 / 25 here.
-
-    Args:
-      x: f32[B, H, W, C].
-      size: pixels along each side of the window, odd.
-      k: the constant under the sum.
-      alpha: the factor of each squared term.
-      beta: the power of the denominator.
-    """
-    squares = jnp.square(x.astype(jnp.float32))
-    margin = (size // 2, size // 2)
-    energy = _window_sum(squares, size, 1, (margin, margin))
-    denominator = k + alpha * energy
-    return (x * _root(denominator, 1.0 - beta) / denominator).astype(x.dtype)
 
 
 def avg_pool(x: Array, size: int, stride: int) -> Array:
@@ -340,16 +350,20 @@ def avg_pool(x: Array, size: int, stride: int) -> Array:
       stride: step, pixels.
     """
     overhang = _overhang(x.shape, size, stride)
-    covered = _window_sum(jnp.ones((1, *x.shape[1:3], 1)), size, stride, overhang)
-    return (_window_sum(x, size, stride, overhang) / covered).astype(x.dtype)
+    ones = jnp.ones((1, *x.shape[1:3], 1))
+    covered = _window_sum(ones, (size, size), stride, overhang)
+    total = _window_sum(x, (size, size), stride, overhang)
+    return (total / covered).astype(x.dtype)
 
 
-def _window_sum(x: Array, size: int, stride: int, padding: Padding) -> Array:
+def _window_sum(
+    x: Array, extents: tuple[int, int], stride: int, padding: Padding
+) -> Array:
     return lax.reduce_window(
         x,
         np.array(0, x.dtype),
         lax.add,
-        window_dimensions=(1, size, size, 1),
+        window_dimensions=(1, *extents, 1),
         window_strides=(1, stride, stride, 1),
         padding=((0, 0), *padding, (0, 0)),
     )

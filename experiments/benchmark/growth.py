@@ -114,7 +114,7 @@ def step_growth(options: Options) -> Growth:
             'contender': 'ours.train_step', 'config': 'paper',
             'cores': rounds.cores(), 'platform': options.platform,
             'overrides': {'train.batch_size': batch, 'model.width': width},
-            'huge_pages': True,
+            'huge_pages': True, 'settles': True,
         }
         for batch, width in points
     }  # fmt: skip

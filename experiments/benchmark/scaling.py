@@ -25,7 +25,7 @@ def run(options: Options) -> tuple[Record, str]:
             'contender': 'ours.train_step', 'config': config, 'data': data,
             'tower': tower, 'devices': data * tower, 'cores': cores,
             'steps': STEPS.get(config, 1),
-            'overrides': {'train.batch_size': 128}, 'huge_pages': True,
+            'overrides': {'train.batch_size': 128}, 'huge_pages': True, 'settles': True,
         }  # fmt: skip
 
     contenders: dict[str, Contender] = {

@@ -4,8 +4,9 @@
 each. The settings come as JSON in the first line: `contender`, the function that makes
 the repetition, as `module.function` of this package; `cores`, those it may use;
 `settles`, for one more repetition before each that counts, as if it had not waited for
-the others; `huge_pages`, to be started as our commands are; and what that function
-reads. Then a line per repetition goes in and one of JSON comes out.
+the others (a virtual machine's host takes back memory that lies free for long);
+`huge_pages`, to be started as our commands are; and what that function reads. Then a
+line per repetition goes in and one of JSON comes out.
 """
 
 import importlib
