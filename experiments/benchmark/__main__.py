@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
     record = {'benchmark': name, 'rounds': _ROUNDS.value, **about, **record}
     # Where this machine has its folders says nothing to others.
     text = json.dumps(record, indent=1).replace(f'{Path.cwd()}/', '')
+    text = text.replace(f'{Path.cwd().parent}/', '../')
     (out / 'record.json').write_text(text + '\n')
     text = f'{rounds.heading(record)}\n\n{table}\n'
     (out / 'table.md').write_text(text)
