@@ -116,6 +116,7 @@ def test_a_tower_in_each_process_and_a_signal_to_one_stops_both(
     assert len(list(tmp_path.glob('events.out.tfevents.*'))) == 2  # one per start
 
 
+@pytest.mark.long
 def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
     small_values, whole_run, tmp_path
 ):
