@@ -105,12 +105,13 @@ class MetricWriter:
         """
         arrays = {}
         for name, value in values.items():
-            flat = np.array(value, np.float32).reshape(-1)
+            flat = np.asarray(value).reshape(-1)
             if flat.size > HISTOGRAM_SAMPLE:
                 drawn = np.random.default_rng(step).integers(
                     flat.size, size=HISTOGRAM_SAMPLE
                 )
                 flat = flat[drawn]
+            flat = flat.astype(np.float32)
             if (finite := flat[np.isfinite(flat)]).size:
                 arrays[name] = finite
         self._enqueue('write_histograms', step, arrays)
