@@ -8,7 +8,7 @@ Published: 57.1 % top-1 and 80.2 % top-5 accuracy with the centre crop, i.e. err
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from alexnet_jax.configs import paper
 
 EPOCH = 1_281_167 / 256  # iterations
 

@@ -7,7 +7,7 @@ Published: 57.4 % top-1 and 80.4 % top-5 accuracy with the centre crop.
 
 from ml_collections import ConfigDict
 
-from configs import caffe
+from alexnet_jax.configs import caffe
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ why, stands beside it; the rest comes from configs/paper.py.
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from alexnet_jax.configs import paper
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ is the paper's. The README's table has the measured accuracy and minutes.
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from alexnet_jax.configs import paper
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ with ten views: 41.83 % and 19.33 %, 1.2 and 1.1 points worse than with communic
 
 from ml_collections import ConfigDict
 
-from configs import released_2012
+from alexnet_jax.configs import released_2012
 
 
 def get_config() -> ConfigDict:

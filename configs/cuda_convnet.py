@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import cifar10, paper
+from alexnet_jax.configs import cifar10, paper
 
 
 def get_config(net: str = '18pct') -> ConfigDict:

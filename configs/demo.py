@@ -8,7 +8,7 @@ Ten shapes in any colour, texture, clutter, scale and place
 
 from ml_collections import ConfigDict
 
-from configs import cifar10
+from alexnet_jax.configs import cifar10
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ with ten views: 39.17 % and 18.23 %, 1.70 and 1.23 points worse than both column
 
 from ml_collections import ConfigDict
 
-from configs import released_2012
+from alexnet_jax.configs import released_2012
 
 
 def get_config() -> ConfigDict:

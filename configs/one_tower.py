@@ -11,7 +11,7 @@ the paper's.
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from alexnet_jax.configs import paper
 
 VARIANTS = ('2014', 'torchvision')
 

@@ -15,7 +15,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from alexnet_jax.configs import paper
 
 
 @dataclasses.dataclass(frozen=True)

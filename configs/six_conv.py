@@ -16,7 +16,7 @@ validation set. From scratch on 2012 alone (run #141) it looked overfitted at ep
 
 from ml_collections import ConfigDict
 
-from configs import paper, released_2012
+from alexnet_jax.configs import paper, released_2012
 
 STAGES = ('pretrain', 'finetune')
 

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import command_line
 from alexnet_jax import config as config_lib
-from configs import ablations
+from experiments import ablations
 
 _BASE = config_flags.DEFINE_config_file(
     'base',

@@ -25,7 +25,7 @@ SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
 sys.path.insert(0, str(REPOSITORY))
 
 from alexnet_jax import train
-from configs import demo
+from alexnet_jax.configs import demo
 
 
 @pytest.fixture(scope='session')

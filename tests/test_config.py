@@ -8,12 +8,12 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import model
-from configs import ablations
+from experiments import ablations
 
 FILES = sorted(
     path.stem
     for path in (Path(__file__).parents[1] / 'configs').glob('*.py')
-    if path.stem not in ('__init__', 'ablations')
+    if path.stem != '__init__'
 )
 # A new config, `file` or `file:argument`, must be given its count here.
 PARAMETERS = {
@@ -54,7 +54,7 @@ ALREADY_SO = [
 
 def load(name: str) -> ConfigDict:
     file, *argument = name.split(':')
-    return importlib.import_module(f'configs.{file}').get_config(*argument)
+    return importlib.import_module(f'alexnet_jax.configs.{file}').get_config(*argument)
 
 
 def test_every_config_file_is_listed_here():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.rendered_shapes import rendered_shapes_dataset_builder as shapes
-from configs import paper
 
 
 @pytest.fixture(scope='module')

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax import evaluate, mesh, model, optimizer, step, train, trained
+from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
-from configs import six_conv
 
 REPOSITORY = Path(__file__).parents[1]
 

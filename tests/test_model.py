@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from alexnet_jax import model
-from configs import paper
+from alexnet_jax.configs import paper
 
 
 def network(image_size=224, num_classes=1000, **values):

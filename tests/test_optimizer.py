@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from alexnet_jax import optimizer
-from configs import caffe, paper, released_2012
+from alexnet_jax.configs import caffe, paper, released_2012
 
 
 def settings(**values):

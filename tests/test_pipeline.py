@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
+from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare
-from configs import paper
 
 SIZE, CROP, TRAIN, VALIDATION = 8, 6, 20, 7
 

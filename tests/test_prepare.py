@@ -21,8 +21,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
+from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare, sources
-from configs import paper
 
 REPOSITORY = Path(__file__).parents[1]
 CLOTHING = '--config=configs/clothing.py'

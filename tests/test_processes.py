@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import processes
-from configs import paper
+from alexnet_jax.configs import paper
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 20  # the time-out of the runs
@@ -141,7 +141,7 @@ SHARES = """
 import sys
 import jax, numpy as np
 from alexnet_jax import mesh, model, optimizer, processes, step
-from configs import demo
+from alexnet_jax.configs import demo
 
 config = demo.get_config()
 config.distributed.coordinator = sys.argv[1]

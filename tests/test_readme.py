@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax import config as config_lib
-from configs import ablations, paper
+from alexnet_jax.configs import paper
+from experiments import ablations
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / 'README.md').read_text()
@@ -33,7 +34,9 @@ def test_command_names_what_exists(command):
         if match := re.fullmatch(r'--(config|base)=(.*)', word):
             file, *argument = match[2].split(':')
             assert (REPOSITORY / file).is_file()
-            importlib.import_module(f'configs.{Path(file).stem}').get_config(*argument)
+            importlib.import_module(
+                f'alexnet_jax.configs.{Path(file).stem}'
+            ).get_config(*argument)
         elif match := re.fullmatch(r'--(config\.[\w.]+)=.*', word):
             assert match[1] in KEYS
     if 'experiments.sweep' in words:

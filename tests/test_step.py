@@ -8,7 +8,7 @@ from flax import nnx
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics, model, optimizer, step
-from configs import paper
+from alexnet_jax.configs import paper
 
 BATCH, SIZE, CLASSES = 8, 64, 10
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]

@@ -18,8 +18,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from numpy.typing import ArrayLike
 
+from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare
-from configs import paper
 from experiments.benchmark import rounds, step, worker
 from experiments.benchmark.rounds import Contender, Options, Record
 

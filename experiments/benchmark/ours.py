@@ -16,7 +16,9 @@ from experiments.benchmark import worker
 def load_config(settings: worker.Settings) -> Any:
     """The config of the settings; nothing is checked that the command would check."""
     file, *argument = settings['config'].split(':')
-    config = importlib.import_module(f'configs.{file}').get_config(*argument)
+    config = importlib.import_module(f'alexnet_jax.configs.{file}').get_config(
+        *argument
+    )
     config.update_from_flattened_dict(settings.get('overrides', {}))
     return config
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from alexnet_jax import model
-from configs import paper
+from alexnet_jax.configs import paper
 from experiments.benchmark import rounds
 from experiments.benchmark.rounds import Contender, Options, Record
 
