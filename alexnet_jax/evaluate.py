@@ -17,7 +17,7 @@ from pathlib import Path
 # Before jax and TensorFlow are imported: they write to stderr as they load.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from alexnet_jax import huge_pages
+from alexnet_jax.system import huge_pages
 
 if __name__ == '__main__':
     huge_pages.enable()
@@ -26,10 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from alexnet_jax import command_line, compilation_cache, metrics, trained
 from alexnet_jax import mesh as mesh_lib
+from alexnet_jax import metrics
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.run import trained
+from alexnet_jax.system import command_line, compilation_cache
 
 SPLITS = ('validation', 'test', 'train')
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py

@@ -13,14 +13,14 @@ _STARTED = time.perf_counter()
 # Before jax and TensorFlow are imported: they write to stderr as they load.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from alexnet_jax import huge_pages
+from alexnet_jax.system import huge_pages
 
 if __name__ == '__main__':
     huge_pages.enable()
 
 from absl import app, flags, logging
 
-from alexnet_jax import command_line
+from alexnet_jax.system import command_line
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -40,7 +40,8 @@ def main(argv: list[str]) -> None:
     workdir = Path(_WORKDIR.value or Path('runs', command_line.config_name(_CONFIG)))
     logging.set_verbosity(logging.WARNING)
 
-    from alexnet_jax import compilation_cache, mesh, processes, train
+    from alexnet_jax import mesh, train
+    from alexnet_jax.system import compilation_cache, processes
 
     with command_line.user_errors(), processes.lost_peers():
         wanted = (config.mesh.data or 1) * (config.mesh.tower or config.model.towers)

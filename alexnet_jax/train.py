@@ -15,21 +15,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from alexnet_jax import (
-    checkpoint,
-    figures,
-    metrics,
-    optimizer,
-    processes,
-    progress,
-    trained,
-    writers,
-)
 from alexnet_jax import config as config_lib
+from alexnet_jax import figures, metrics, optimizer
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.run import checkpoint, progress, trained, writers
+from alexnet_jax.system import processes
 
 Scalars = dict[str, float]
 

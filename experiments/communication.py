@@ -25,11 +25,12 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import command_line, optimizer
 from alexnet_jax import mesh as mesh_lib
+from alexnet_jax import optimizer
 from alexnet_jax import step as step_lib
 from alexnet_jax.mesh import DATA, TOWER
 from alexnet_jax.model import Network, layer_shapes, network_from_config
+from alexnet_jax.system import command_line
 
 FLOAT32 = 4  # bytes; of parameters, gradients, logits and metrics
 

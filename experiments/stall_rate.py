@@ -28,13 +28,14 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import command_line, optimizer
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
+from alexnet_jax import optimizer
 from alexnet_jax import step as step_lib
 from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.system import command_line
 
 WINDOW = 20  # steps that the loss is averaged over
 LEFT = 0.95  # a run has left when its loss is below this fraction of the flat loss

@@ -26,8 +26,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import command_line
 from alexnet_jax import config as config_lib
+from alexnet_jax.system import command_line
 from experiments import ablations
 
 _BASE = config_flags.DEFINE_config_file(

@@ -16,7 +16,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax import checkpoint
+from alexnet_jax.run import checkpoint
 
 
 @flax.struct.dataclass
@@ -356,7 +356,7 @@ jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 2)
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from alexnet_jax import checkpoint
+from alexnet_jax.run import checkpoint
 
 def status(key):
     lines = open('/proc/self/status').read().splitlines()

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import evaluate, mesh, model, optimizer, step, train, trained
+from alexnet_jax import evaluate, mesh, model, optimizer, step, train
 from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.run import trained
 
 REPOSITORY = Path(__file__).parents[1]
 

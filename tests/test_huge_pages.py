@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import huge_pages
+from alexnet_jax.system import huge_pages
 
 REPOSITORY = Path(__file__).parents[1]
 # A command as ours are, on a system whose setting is in a file of the test.
 COMMAND = """
 import os, sys
 from pathlib import Path
-from alexnet_jax import huge_pages
+from alexnet_jax.system import huge_pages
 huge_pages.CHOICE = Path(os.environ['CHOICE'])
 print('started', os.getpid(), flush=True)
 if __name__ == '__main__':

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax import processes
 from alexnet_jax.configs import paper
+from alexnet_jax.system import processes
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 20  # the time-out of the runs
@@ -140,7 +140,8 @@ def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
 SHARES = """
 import sys
 import jax, numpy as np
-from alexnet_jax import mesh, model, optimizer, processes, step
+from alexnet_jax import mesh, model, optimizer, step
+from alexnet_jax.system import processes
 from alexnet_jax.configs import demo
 
 config = demo.get_config()

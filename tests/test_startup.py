@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from alexnet_jax import compilation_cache, progress
+from alexnet_jax.run import progress
+from alexnet_jax.system import compilation_cache
 from experiments.benchmark import startup
 
 REPOSITORY = Path(__file__).parents[1]

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, mesh, model, optimizer, processes, step, train
 from alexnet_jax import config as config_lib
+from alexnet_jax import mesh, model, optimizer, step, train
 from alexnet_jax.data import prepare
+from alexnet_jax.run import checkpoint
+from alexnet_jax.system import processes
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import writers
+from alexnet_jax.run import writers
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_tensorboard_reads_everything_back(tmp_path):
 
 def test_importing_the_module_does_not_import_tensorflow():
     code = (
-        'import sys, alexnet_jax.writers, alexnet_jax.figures;'
+        'import sys, alexnet_jax.run.writers, alexnet_jax.figures;'
         'print([m for m in ("tensorflow", "clu", "matplotlib") if m in sys.modules])'
     )
     root = Path(writers.__file__).parents[1]

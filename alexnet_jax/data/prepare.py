@@ -48,8 +48,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tensorflow_datasets.core import dataset_info
 from tqdm import tqdm
 
-from alexnet_jax import command_line
 from alexnet_jax.data import sources
+from alexnet_jax.system import command_line
 
 ENCODINGS = ('raw', 'jpeg')
 FITS = ('crop', 'warp')

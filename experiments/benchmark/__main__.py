@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from alexnet_jax import command_line
+from alexnet_jax.system import command_line
 from experiments.benchmark import rounds
 
 # By the module that runs it.

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import huge_pages
+from alexnet_jax.system import huge_pages
 
 Contender = dict[str, Any]
 Answer = dict[str, float]

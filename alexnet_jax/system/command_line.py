@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _CONFIG_FLAGS = {'config', 'base'}  # of all commands
 _OURS = [_ROOT / name for name in ('alexnet_jax', 'configs', 'experiments')]
 

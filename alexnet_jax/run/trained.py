@@ -8,10 +8,11 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, optimizer
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
+from alexnet_jax import optimizer
 from alexnet_jax import step as step_lib
+from alexnet_jax.run import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from alexnet_jax import processes
+from alexnet_jax.system import processes
 
 Json = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""What a run leaves behind: checkpoints, metrics, provenance, the best network."""

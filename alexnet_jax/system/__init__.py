@@ -1,0 +1,1 @@
+"""The machine: flags and errors of commands, processes, caches, memory pages."""
