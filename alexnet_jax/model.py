@@ -14,7 +14,6 @@ but for Caffe's merged net, whose response norm reaches across the seam.
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from alexnet_jax import layers
+from alexnet_jax import layers, randomness
 
 Array = jax.Array
 Shape = tuple[int, ...]
@@ -243,7 +242,7 @@ class AlexNet(nnx.Module):
         for layer, shape in zip(network.layers, layer_shapes(network), strict=True):
             # Keyed by name, so that an ablation that drops a layer leaves the initial
             # weights of the others as they were.
-            layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+            layer_key = randomness.named(key, layer.name)
             setattr(self, layer.name, Weights(layer, shape, layer_key))
 
     def __call__(

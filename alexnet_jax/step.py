@@ -8,7 +8,6 @@ over the global batch: so every mesh computes the same numbers.
 import dataclasses
 import functools
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import optax
 from flax import nnx, struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax import metrics
+from alexnet_jax import metrics, randomness
 from alexnet_jax.layers import compiler_options
 from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs, replicated
 from alexnet_jax.model import AlexNet, Network, Params, dropout_shapes
@@ -50,7 +49,8 @@ def create_train_state(
     """Draws the initial parameters, each device making only its own part."""
     make = functools.partial(_new_state, network, tx)
     shardings = _state_shardings(network, tx, mesh)
-    return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+    key = randomness.key(seed, 'parameters')
+    return jax.jit(make, out_shardings=shardings)(key)
 
 
 def abstract_train_state(
@@ -133,7 +133,7 @@ def draw_masks(
     for name, shape in dropout_shapes(network).items():
         layer = next(layer for layer in network.layers if layer.name == name)
         mask = jax.random.bernoulli(
-            jax.random.fold_in(key, zlib.crc32(name.encode())),
+            randomness.named(key, name),
             1.0 - layer.dropout,
             (batch_size, *shape),
         )
@@ -188,7 +188,7 @@ def make_train_step(
     """
     specs = parameter_specs(network)
     shapes = dropout_shapes(network)
-    key = jax.random.key(seed)
+    dropout_key = randomness.key(seed, 'dropout')
 
     @functools.partial(
         jax.shard_map,
@@ -245,9 +245,8 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, mean: Array
     ) -> tuple[TrainState, dict[str, Array]]:
-        masks = draw_masks(
-            network, jax.random.fold_in(key, state.step), len(batch['label']), mesh
-        )
+        key = jax.random.fold_in(dropout_key, state.step)
+        masks = draw_masks(network, key, len(batch['label']), mesh)
         grads, sums = gradients(state.params, batch, mean, masks)
         rate = learning_rate(state.step, state.plateau)
         updates, opt_state = tx.update(

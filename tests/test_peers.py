@@ -584,7 +584,7 @@ class OurStep:
             data=data, tower=tower, towers=case.network.towers, batch_size=BATCH
         )
         self.count = np.int32(epoch * STEPS_PER_EPOCH)
-        key = jax.random.fold_in(jax.random.key(SEED), self.count)
+        key = jax.random.fold_in(randomness.key(SEED, 'dropout'), self.count)
         drawn = step.draw_masks(case.network, key, BATCH, self.mesh)
         self.masks = {name: np.array(mask) for name, mask in drawn.items()}
         config = case.config.optimizer.copy_and_resolve_references()

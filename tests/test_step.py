@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import metrics, model, optimizer, step
+from alexnet_jax import metrics, model, optimizer, randomness, step
 from alexnet_jax.configs import paper
 
 BATCH, SIZE, CLASSES = 8, 64, 10
@@ -103,9 +103,8 @@ def test_first_loss_is_that_of_the_plain_module(runs):
     batch = make_batches(1)[0]
     module = step.merge(network, results[1, 1]['first_params'])
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
-    masks = step.draw_masks(
-        network, jax.random.fold_in(jax.random.key(0), 0), BATCH, mesh
-    )
+    key = jax.random.fold_in(randomness.key(0, 'dropout'), 0)
+    masks = step.draw_masks(network, key, BATCH, mesh)
     images = batch['image'].astype(np.float32) - 120
     images = (images + batch['colour_shift'][:, None, None, :]) / 1.1
     log_probs = jax.nn.log_softmax(module(jnp.asarray(images), masks))

@@ -7,11 +7,6 @@ whatever the mesh, the number of processes and the rows a process asks for.
 import numpy as np
 
 
-def generator(seed: int, step: int) -> np.random.Generator:
-    """The generator of one step's draws."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step])))
-
-
 def crop_offsets(
     rng: np.random.Generator, n: int, stored: int, crop: int
 ) -> np.ndarray:

@@ -15,6 +15,7 @@ import simplejpeg
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from alexnet_jax import randomness
 from alexnet_jax.data import augment
 from alexnet_jax.data.prepare import PreparedDataset
 
@@ -56,7 +57,7 @@ def train_batches(
     colour_gain = augment.colour_gain(data.colour_form, data.colour_std)
 
     def load(step: int, indices: np.ndarray) -> Batch:
-        rng = augment.generator(seed, step)
+        rng = randomness.generator(seed, 'augmentation', step)
         corners = augment.crop_offsets(rng, batch_size, stored, crop)
         if not data.random_crop:
             corners = np.full_like(corners, augment.centre_offset(stored, crop))
@@ -91,7 +92,8 @@ def train_batches(
             'mirrored': flips,
         }
 
-    order = grain.MapDataset.range(size).seed(seed).shuffle()
+    order = grain.MapDataset.range(size).seed(randomness.number(seed, 'order'))
+    order = order.shuffle()
     order = order.repeat(reseed_each_epoch=data.reshuffle).batch(batch_size)
     batches = iter(order.map_with_index(load).to_iter_dataset(_read_options(data)))
     batches.set_state({'next_index': first_step})

@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+
+from alexnet_jax import randomness
 
 PACKAGES = (
     'jax',
@@ -107,10 +110,8 @@ class MetricWriter:
         for name, value in values.items():
             flat = np.asarray(value).reshape(-1)
             if flat.size > HISTOGRAM_SAMPLE:
-                drawn = np.random.default_rng(step).integers(
-                    flat.size, size=HISTOGRAM_SAMPLE
-                )
-                flat = flat[drawn]
+                rng = randomness.generator(step, 'histogram', zlib.crc32(name.encode()))
+                flat = flat[rng.integers(flat.size, size=HISTOGRAM_SAMPLE)]
             flat = flat.astype(np.float32)
             if (finite := flat[np.isfinite(flat)]).size:
                 arrays[name] = finite
