@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import layers, model, optimizer, step
+from alexnet_jax import layers, model, optimizer, randomness, step
 from alexnet_jax import mesh as mesh_lib
 from tests import reference_numpy
 from tests.test_config import load
