@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import layers, model, optimizer
+from alexnet_jax import layer_steps, layers, model, optimizer
 from alexnet_jax.data import augment
 
 # (what is allowed, the test) of every key; types are enforced by ConfigDict itself.
@@ -54,6 +54,7 @@ _RULES: dict[str, Rule] = {
     'model.compute_dtype': _one_of('float32', 'bfloat16'),
     'model.pool.size': _COUNT,
     'model.pool.stride': _COUNT,
+    'model.pool.ties': _one_of('first', 'all'),
     'model.dropout_scaling': _one_of('test', 'train'),
     'data.source': _NAME,
     'data.data_dir': _ANY,
@@ -143,8 +144,8 @@ _LAYER_RULES: dict[str, Rule] = {
     'init_std': _NOT_NEGATIVE,
     'init_bias': _ANY,
     'steps': (
-        'a tuple of ' + ', '.join(map(repr, model.STEPS)),
-        lambda v: all(step in model.STEPS for step in v),
+        'a tuple of ' + ', '.join(map(repr, layer_steps.STEPS)),
+        lambda v: all(step in layer_steps.STEPS for step in v),
     ),
     'kernel': _COUNT,
     'stride': _COUNT,

@@ -1,8 +1,9 @@
 """AlexNet: a table of layers, built and applied in the paper's order (§3).
 
 The network is data. `network_from_config` reads the table of `config.model` into a
-`Network`; `AlexNet` holds the parameters of one and applies it. Every variant in
-`configs/` is another table of this one module.
+`Network`, and `AlexNet` is a module per row of it: a weighted sum (`Conv`, `Local`,
+`Dense`, the last one `Logits`), then the row's steps. Every variant in `configs/` is
+another table of this one module.
 
 A layer says whose output it reads. `'own'`: its own tower's. `'all'`: every tower's,
 which is where the two GPUs of 2012 talked (conv3, fc6, fc7, fc8). `'image'`: the
@@ -13,8 +14,9 @@ but for Caffe's merged net, whose response norm reaches across the seam.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,14 +24,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from alexnet_jax import layers, randomness
+from alexnet_jax import layer_steps, layers, randomness
+from alexnet_jax.layer_steps import Step, Towers
 
 Array = jax.Array
 Shape = tuple[int, ...]
 Params = dict[str, dict[str, Any]]  # by layer, then `kernel` and `bias`
-
-# What a layer may do after its own weights are applied, in the order its table says.
-STEPS = ('activation', 'lrn', 'spatial_norm', 'pool', 'avg_pool', 'dropout')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +37,19 @@ class Layer:
     """One row of the table; the last layer's `features` is the number of classes."""
 
     name: str
-    kind: str  # 'conv', 'local' (a kernel for every position) or 'dense'
+    kind: str  # a key of KINDS
     features: int
     reads: str  # 'image', 'own' or 'all'
     init_std: float
     init_bias: float
-    steps: tuple[str, ...]
+    steps: tuple[Step, ...]
     kernel: int = 0  # pixels
     stride: int = 1
     padding: layers.Padding = ((0, 0), (0, 0))
-    lrn: bool = False
-    spatial_norm: bool = False
-    dropout: float = 0.0
+
+    def groups(self, towers: int) -> int:
+        """How many towers' inputs the weighted sum keeps apart."""
+        return towers if self.reads == 'own' else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +58,8 @@ class Network:
 
     layers: tuple[Layer, ...]
     towers: int
-    activation: str
     image_size: int
-    dropout_scaling: str
-    lrn: Mapping[str, Any]  # size, k, alpha, beta; empty if no layer has it
-    lrn_across_towers: bool
-    spatial_norm: Mapping[str, Any]  # likewise
-    pool: Mapping[str, Any]  # size, stride
     compute_dtype: str
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,155 +70,141 @@ class LayerShape:
     kernel: Shape
     bias: Shape
     linear: Shape  # the weighted sum's output, without the batch: (H, W, C) or (N,)
-    output: Shape  # after all steps
-    mask: Shape | None  # of its dropout, if it has any
+    multiply_adds: int  # of one image
+    output: Shape = ()  # after all steps
+    mask: Shape | None = None  # of its dropout, if it has any
 
     @property
     def parameters(self) -> int:
         return math.prod(self.kernel) + math.prod(self.bias)
 
-    @property
-    def multiply_adds(self) -> int:
-        """Per image: each position of the output uses the whole kernel once.
 
-        A locally connected kernel has the positions among its own axes.
-        """
-        positions = 1 if len(self.kernel) == 6 else math.prod(self.linear[:-1])
-        return math.prod(self.kernel) * positions
-
-
-def network_from_config(
-    table: Mapping[str, Any], image_size: int, num_classes: int
-) -> Network:
-    """Reads a network from `config.model` (a ConfigDict or plain nested dicts).
-
-    Args:
-      table: the keys of `configs/paper.py`'s `config.model`.
-      image_size: side of the (square) crop that the network sees, pixels.
-      num_classes: outputs of the last layer.
-
-    Raises:
-      ValueError: the table does not make a network: towers that do not divide the
-        widths, a layer larger than its input, and the like.
-    """
-    rows = []
-    for name in table['layers']:
-        row = dict(table[name])
-        last = name == table['layers'][-1]
-        if last:
-            row['features'] = num_classes
-        else:
-            row['features'] = scaled_width(
-                row['features'], table['width'], table['towers']
-            )
-        if row['kind'] != 'dense':
-            row['padding'] = tuple(tuple(pair) for pair in row['padding'])
-        row['steps'] = tuple(row['steps'])
-        rows.append(Layer(name=name, **row))
-    # Only a net with such layers has these tables.
-    lrn = dict(table['lrn']) if 'lrn' in table else {'across_towers': False}
-    across_towers = lrn.pop('across_towers')
-    spatial_norm = dict(table['spatial_norm']) if 'spatial_norm' in table else {}
-    network = Network(
-        layers=tuple(rows),
-        towers=table['towers'],
-        activation=table['activation'],
-        image_size=image_size,
-        dropout_scaling=table['dropout_scaling'],
-        lrn_across_towers=across_towers,
-        lrn=lrn,
-        spatial_norm=spatial_norm,
-        pool=dict(table['pool']),
-        compute_dtype=table['compute_dtype'],
-    )
-    layer_shapes(network)
-    return network
-
-
-def scaled_width(features: int, width: float, towers: int) -> int:
-    """Multiplies a layer's features by `width`, to a whole number per tower."""
-    if width == 1.0:
-        return features
-    return max(1, round(features * width / towers)) * towers
-
-
-def layer_shapes(network: Network) -> tuple[LayerShape, ...]:
-    """Kernels and outputs of every layer in order.
-
-    Raises:
-      ValueError: the network cannot be built; the message names the layer.
-    """
-    shapes = []
-    x: Shape = (network.image_size, network.image_size, 3)
-    for layer in network.layers:
-        last = layer is network.layers[-1]
-        if (layer is network.layers[0]) != (layer.reads == 'image'):
-            raise ValueError(
-                f'model.{layer.name}.reads={layer.reads!r}: the first layer reads '
-                "'image' and no other does"
-            )
-        if not last and layer.features % network.towers:
-            raise ValueError(
-                f'model.{layer.name}.features={layer.features} is not divisible by '
-                f'model.towers={network.towers}'
-            )
-        groups = network.towers if layer.reads == 'own' else 1
-        if layer.kind == 'dense':
-            inputs = math.prod(x)
-            kernel: Shape = (inputs // (1 if last else groups), layer.features)
-            bias: Shape = (layer.features,)
-            linear: Shape = (layer.features,)
-        else:
-            if last or len(x) == 1:
-                raise ValueError(
-                    f'model.{layer.name}: a convolution needs maps to read and a '
-                    'dense layer somewhere after it'
-                )
-            rows, columns = (
-                (extent + sum(pad) - layer.kernel) // layer.stride + 1
-                for extent, pad in zip(x, layer.padding, strict=False)
-            )
-            kernel = (layer.kernel, layer.kernel, x[-1] // groups, layer.features)
-            bias = (layer.features,)
-            linear = (rows, columns, layer.features)
-            if layer.kind == 'local':
-                kernel, bias = (rows, columns, *kernel), linear
-        x, mask = linear, None
-        for step in layer.steps:
-            if step in ('pool', 'avg_pool'):
-                x = _pooled(network, layer, x)
-            elif step == 'dropout' and layer.dropout > 0:
-                mask = x
-        if min(x) < 1:
-            raise ValueError(
-                f'model.{layer.name}: its input is too small for its kernel or pool '
-                f'(images are {network.image_size} × {network.image_size})'
-            )
-        shapes.append(LayerShape(layer.name, kernel, bias, linear, x, mask))
-    return tuple(shapes)
-
-
-def _pooled(network: Network, layer: Layer, x: Shape) -> Shape:
-    if len(x) == 1:
-        raise ValueError(f'model.{layer.name}: a dense layer has no maps to pool')
-    size, stride = network.pool['size'], network.pool['stride']
-    if min(x[:2]) < size:
-        return 0, 0, x[2]
-    rows, columns = (layers.pooled_extent(extent, size, stride) for extent in x[:2])
-    return rows, columns, x[2]
-
-
-def dropout_shapes(network: Network) -> dict[str, Shape]:
-    """The mask (without its batch) of each layer that drops units."""
-    return {shape.name: shape.mask for shape in layer_shapes(network) if shape.mask}
-
-
-class Weights(nnx.Module):
-    """The kernel and the bias of one layer, float32."""
+class Weighted(nnx.Module):
+    """A weighted sum and the steps after it: kernel and bias of one layer, float32."""
 
     def __init__(self, layer: Layer, shape: LayerShape, key: Array):
-        self.kernel = nnx.Param(layers.gaussian(key, shape.kernel, layer.init_std))
+        self.layer = layer
+        kernel = nnx.initializers.normal(layer.init_std)(key, shape.kernel)  # §5
+        self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(jnp.full(shape.bias, layer.init_bias, jnp.float32))
+
+    @staticmethod
+    def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
+        """The shapes of a row of the table, from its input's shape."""
+        raise NotImplementedError
+
+    def weighted_sum(self, x: Array, towers: Towers) -> Array:
+        raise NotImplementedError
+
+    def __call__(
+        self, x: Array, towers: Towers, mask: Array | None = None
+    ) -> dict[str, Array]:
+        """Everything that the layer makes of x, in order, its output last.
+
+        Args:
+          x: f32[B, H, W, C] or f32[B, N], this device's part of the layer before.
+          towers: of this device.
+          mask: bool[B, ...], of its dropout in training.
+
+        Returns:
+          `linear`, the weighted sum, and the output of each step by its name.
+        """
+        made = {'linear': self.weighted_sum(x, towers)}
+        for step in self.layer.steps:
+            made[step.name] = step(list(made.values())[-1], towers, mask)
+        return made
+
+    def read(self, x: Array, towers: Towers) -> Array:
+        return towers.gather(x) if self.layer.reads == 'all' else x
+
+
+class Conv(Weighted):
+    """A convolution: one kernel at every position (§3.5)."""
+
+    convolve = staticmethod(layers.conv2d)
+
+    @staticmethod
+    def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
+        if len(x) == 1:
+            raise ValueError('a convolution needs maps to read')
+        rows, columns = (
+            (extent + sum(pad) - layer.kernel) // layer.stride + 1
+            for extent, pad in zip(x, layer.padding, strict=False)
+        )
+        inputs = x[-1] // layer.groups(towers)
+        kernel = (layer.kernel, layer.kernel, inputs, layer.features)
+        positions = rows * columns
+        return LayerShape(
+            name=layer.name,
+            kernel=kernel,
+            bias=(layer.features,),
+            linear=(rows, columns, layer.features),
+            multiply_adds=math.prod(kernel) * positions,
+        )
+
+    def weighted_sum(self, x: Array, towers: Towers) -> Array:
+        y = self.convolve(
+            self.read(x, towers),
+            self.kernel[...].astype(x.dtype),
+            stride=self.layer.stride,
+            padding=self.layer.padding,
+            towers=self.layer.groups(towers.here),
+        )
+        return layers.add_bias(y, self.bias[...])
+
+
+class Local(Conv):
+    """cuda-convnet's locally connected layer: a kernel and a bias for each position."""
+
+    convolve = staticmethod(layers.local2d)
+
+    @staticmethod
+    def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
+        shape = Conv.shape(layer, x, towers)
+        kernel = (*shape.linear[:2], *shape.kernel)
+        return dataclasses.replace(shape, kernel=kernel, bias=shape.linear)
+
+
+class Dense(Weighted):
+    """A product with a matrix (§3.5)."""
+
+    @staticmethod
+    def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
+        kernel = (math.prod(x) // layer.groups(towers), layer.features)
+        outputs = (layer.features,)
+        return LayerShape(layer.name, kernel, outputs, outputs, math.prod(kernel))
+
+    def weighted_sum(self, x: Array, towers: Towers) -> Array:
+        y = layers.dense(
+            self.read(layers.flatten(x, towers=towers.here), towers),
+            self.kernel[...].astype(x.dtype),
+            towers=self.layer.groups(towers.here),
+        )
+        return layers.add_bias(y, self.bias[...])
+
+
+class Logits(Dense):
+    """The last layer, whose devices hold the rows that their own towers' features meet.
+
+    It reads all towers by adding up what each contributes, in float32.
+    """
+
+    @staticmethod
+    def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
+        return Dense.shape(dataclasses.replace(layer, reads='all'), x, towers)
+
+    def weighted_sum(self, x: Array, towers: Towers) -> Array:
+        x = layers.flatten(x, towers=towers.here)
+        logits = layers.dense(x, self.kernel[...].astype(x.dtype)).astype(jnp.float32)
+        return layers.add_bias(towers.add(logits), self.bias[...])
+
+
+KINDS: dict[str, type[Weighted]] = {
+    'conv': Conv,
+    'local': Local,
+    'dense': Dense,
+    'logits': Logits,  # the last layer, whatever its row says
+}
 
 
 class AlexNet(nnx.Module):
@@ -242,8 +220,8 @@ class AlexNet(nnx.Module):
         for layer, shape in zip(network.layers, layer_shapes(network), strict=True):
             # Keyed by name, so that an ablation that drops a layer leaves the initial
             # weights of the others as they were.
-            layer_key = randomness.named(key, layer.name)
-            setattr(self, layer.name, Weights(layer, shape, layer_key))
+            module = KINDS[layer.kind](layer, shape, randomness.named(key, layer.name))
+            setattr(self, layer.name, module)
 
     def __call__(
         self,
@@ -271,101 +249,144 @@ class AlexNet(nnx.Module):
         masks: Mapping[str, Array] | None = None,
         tower_axis: str | None = None,
     ) -> dict[str, Array]:
-        """Every layer's output by name, in order; arguments as for a call."""
-        outputs = {}
+        """Everything that the network makes of images, by name and in order.
+
+        `conv1/linear` is a layer's weighted sum, `conv1/lrn` the output of one of its
+        steps, `conv1` the layer's output. Arguments as for a call.
+        """
+        devices = lax.axis_size(tower_axis) if tower_axis else 1
+        towers = Towers(self.network.towers // devices, tower_axis)
         x = images.astype(self.network.compute_dtype)
+        made = {}
         for layer in self.network.layers:
-            x = outputs[layer.name] = self.apply_layer(layer, x, masks, tower_axis)
-        return outputs
+            mask = None if masks is None else masks.get(layer.name)
+            of_layer = getattr(self, layer.name)(x, towers, mask)
+            made |= {f'{layer.name}/{step}': y for step, y in of_layer.items()}
+            x = made[layer.name] = list(of_layer.values())[-1]
+        return made
 
-    def apply_layer(
-        self,
-        layer: Layer,
-        x: Array,
-        masks: Mapping[str, Array] | None = None,
-        tower_axis: str | None = None,
-    ) -> Array:
-        """One layer's output from its input; other arguments as for a call."""
-        x = self._linear(layer, x, tower_axis)
-        return self._steps(layer, x, masks, tower_axis)
 
-    def _towers_here(self, tower_axis: str | None) -> int:
-        devices = lax.axis_size(tower_axis) if tower_axis else 1
-        return self.network.towers // devices
+def network_from_config(
+    table: Mapping[str, Any], image_size: int, num_classes: int
+) -> Network:
+    """Reads a network from `config.model` (a ConfigDict or plain nested dicts).
 
-    def _linear(self, layer: Layer, x: Array, tower_axis: str | None) -> Array:
-        weights: Weights = getattr(self, layer.name)
-        kernel = weights.kernel[...].astype(x.dtype)
-        bias = weights.bias[...]
-        towers = self._towers_here(tower_axis)
-        if layer.kind == 'dense':
-            x = layers.flatten(x, towers=towers)
-        if layer is self.network.layers[-1]:
-            # Each device has the rows of the kernel that its own tower's features meet.
-            logits = layers.dense(x, kernel).astype(jnp.float32)
-            logits = lax.psum(logits, tower_axis) if tower_axis else logits
-            return layers.add_bias(logits, bias)
-        if layer.reads == 'all' and tower_axis and lax.axis_size(tower_axis) > 1:
-            x = lax.all_gather(x, tower_axis, axis=x.ndim - 1, tiled=True)
-        groups = towers if layer.reads == 'own' else 1
-        if layer.kind == 'dense':
-            y = layers.dense(x, kernel, towers=groups)
+    Args:
+      table: the keys of `configs/paper.py`'s `config.model`.
+      image_size: side of the (square) crop that the network sees, pixels.
+      num_classes: outputs of the last layer.
+
+    Raises:
+      ValueError: the table does not make a network: towers that do not divide the
+        widths, a layer larger than its input, and the like.
+    """
+    rows = []
+    for name in table['layers']:
+        row = dict(table[name])
+        if name == table['layers'][-1]:
+            row |= {'kind': _last_kind(name, row), 'features': num_classes}
         else:
-            convolve = layers.conv2d if layer.kind == 'conv' else layers.local2d
-            y = convolve(
-                x, kernel, stride=layer.stride, padding=layer.padding, towers=groups
+            row['features'] = scaled_width(
+                row['features'], table['width'], table['towers']
             )
-        return layers.add_bias(y, bias)
+        if 'padding' in row:
+            row['padding'] = tuple(tuple(pair) for pair in row['padding'])
+        row['steps'] = _steps(table, row)
+        fields = {
+            f.name: row[f.name] for f in dataclasses.fields(Layer)[1:] if f.name in row
+        }
+        rows.append(Layer(name=name, **fields))
+    network = Network(tuple(rows), table['towers'], image_size, table['compute_dtype'])
+    layer_shapes(network)
+    return network
 
-    def _steps(
-        self,
-        layer: Layer,
-        x: Array,
-        masks: Mapping[str, Array] | None,
-        tower_axis: str | None,
-    ) -> Array:
-        network = self.network
-        for step in layer.steps:
-            if step == 'activation':
-                x = layers.ACTIVATIONS[network.activation](x)
-            elif step == 'lrn' and layer.lrn:
-                x = self._local_response_norm(x, tower_axis)
-            elif step == 'spatial_norm' and layer.spatial_norm:
-                x = layers.spatial_response_norm(x, **network.spatial_norm)
-            elif step == 'pool':
-                x = layers.max_pool(x, network.pool['size'], network.pool['stride'])
-            elif step == 'avg_pool':
-                x = layers.avg_pool(x, network.pool['size'], network.pool['stride'])
-            elif step == 'dropout' and layer.dropout > 0:
-                x = layers.dropout(
-                    x,
-                    None if masks is None else masks[layer.name],
-                    rate=layer.dropout,
-                    scaling=network.dropout_scaling,
-                )
-        return x
 
-    def _local_response_norm(self, x: Array, tower_axis: str | None) -> Array:
-        network = self.network
-        if not network.lrn_across_towers:
-            towers = self._towers_here(tower_axis)
-            return layers.local_response_norm(x, towers=towers, **network.lrn)
-        devices = lax.axis_size(tower_axis) if tower_axis else 1
-        reach = network.lrn['size'] // 2
-        if devices == 1 or not reach:
-            return layers.local_response_norm(x, **network.lrn)
-        if reach > x.shape[-1]:
+def _last_kind(name: str, row: Mapping[str, Any]) -> str:
+    if row['kind'] != 'dense':
+        raise ValueError(
+            f'model.{name}: a convolution needs a dense layer somewhere after it'
+        )
+    return 'logits'
+
+
+def _steps(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps of a row, but those that it switches off: `lrn=False`, `dropout=0`."""
+    pool = table['pool']
+    make: dict[str, Callable[[], Step]] = {
+        'activation': lambda: layer_steps.Activation(table['activation']),
+        'lrn': lambda: layer_steps.LocalResponseNorm(**table['lrn']),
+        'spatial_norm': lambda: layer_steps.SpatialNorm(**table['spatial_norm']),
+        'pool': lambda: layer_steps.MaxPool(**pool),
+        'avg_pool': lambda: layer_steps.AvgPool(pool['size'], pool['stride']),
+        'dropout': lambda: layer_steps.Dropout(
+            row['dropout'], table['dropout_scaling']
+        ),
+    }
+    return tuple(make[step]() for step in row['steps'] if row.get(step, True))
+
+
+def merge(network: Network, params: Params) -> AlexNet:
+    """Makes the module that holds these parameters."""
+    return nnx.merge(_graph(network), params)
+
+
+@functools.cache
+def _graph(network: Network) -> nnx.GraphDef:
+    module = nnx.eval_shape(lambda: AlexNet(network, rngs=nnx.Rngs(0)))
+    return nnx.split(module)[0]
+
+
+def scaled_width(features: int, width: float, towers: int) -> int:
+    """Multiplies a layer's features by `width`, to a whole number per tower."""
+    if width == 1.0:
+        return features
+    return max(1, round(features * width / towers)) * towers
+
+
+def layer_shapes(network: Network) -> tuple[LayerShape, ...]:
+    """Kernels and outputs of every layer in order.
+
+    Raises:
+      ValueError: the network cannot be built; the message names the layer.
+    """
+    shapes = []
+    x: Shape = (network.image_size, network.image_size, 3)
+    for layer in network.layers:
+        if (layer is network.layers[0]) != (layer.reads == 'image'):
             raise ValueError(
-                f'model.lrn.size={network.lrn["size"]} reaches beyond the next device, '
-                f'which holds {x.shape[-1]} channels; take mesh.tower=1'
+                f'model.{layer.name}.reads={layer.reads!r}: the first layer reads '
+                "'image' and no other does"
             )
-        # Caffe's merged net: a window at the seam needs the other tower's edge. What
-        # has no neighbour receives zeros, which add nothing to a window's energy.
-        before = lax.ppermute(
-            x[..., -reach:], tower_axis, [(i, i + 1) for i in range(devices - 1)]
-        )
-        after = lax.ppermute(
-            x[..., :reach], tower_axis, [(i + 1, i) for i in range(devices - 1)]
-        )
-        wide = jnp.concatenate([before, x, after], axis=-1)
-        return layers.local_response_norm(wide, **network.lrn)[..., reach:-reach]
+        if layer is not network.layers[-1] and layer.features % network.towers:
+            raise ValueError(
+                f'model.{layer.name}.features={layer.features} is not divisible by '
+                f'model.towers={network.towers}'
+            )
+        mask = None
+        try:
+            shape = KINDS[layer.kind].shape(layer, x, network.towers)
+            x = shape.linear
+            for step in layer.steps:
+                x = step.output(x)
+                mask = x if isinstance(step, layer_steps.Dropout) else mask
+        except ValueError as error:
+            raise ValueError(f'model.{layer.name}: {error}') from None
+        if min(x) < 1:
+            raise ValueError(
+                f'model.{layer.name}: its input is too small for its kernel or pool '
+                f'(images are {network.image_size} × {network.image_size})'
+            )
+        shapes.append(dataclasses.replace(shape, output=x, mask=mask))
+    return tuple(shapes)
+
+
+def dropout_shapes(network: Network) -> dict[str, Shape]:
+    """The mask (without its batch) of each layer that drops units."""
+    return {shape.name: shape.mask for shape in layer_shapes(network) if shape.mask}
+
+
+def dropout_rate(layer: Layer) -> float:
+    """The probability with which a layer drops a unit."""
+    return sum(
+        step.rate for step in layer.steps if isinstance(step, layer_steps.Dropout)
+    )

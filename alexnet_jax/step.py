@@ -7,7 +7,6 @@ over the global batch: so every mesh computes the same numbers.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,17 @@ from flax import nnx, struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax import metrics, randomness
-from alexnet_jax.layers import compiler_options
+from alexnet_jax.cpu import compiler_options
+from alexnet_jax.layers import sum_of_squares
 from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs, replicated
-from alexnet_jax.model import AlexNet, Network, Params, dropout_shapes
+from alexnet_jax.model import (
+    AlexNet,
+    Network,
+    Params,
+    dropout_rate,
+    dropout_shapes,
+    merge,
+)
 from alexnet_jax.optimizer import LearningRate, Plateau, initial_plateau
 
 Array = jax.Array
@@ -69,9 +76,8 @@ def abstract_train_state(
 def _new_state(
     network: Network, tx: optax.GradientTransformationExtraArgs, key: Array
 ) -> TrainState:
-    params = nnx.to_pure_dict(
-        nnx.state(AlexNet(network, rngs=nnx.Rngs(key)), nnx.Param)
-    )
+    _, weights = nnx.split(AlexNet(network, rngs=nnx.Rngs(key)))
+    params = nnx.to_pure_dict(weights)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -103,24 +109,6 @@ def _state_shardings(
     return jax.tree_util.tree_map_with_path(sharding, _state_shapes(network, tx))
 
 
-def apply(
-    network: Network,
-    params: Params,
-    images: Array,
-    masks: Mapping[str, Array] | None = None,
-    tower_axis: str | None = None,
-) -> Array:
-    """Computes the logits of a network from a plain parameter tree."""
-    return merge(network, params)(images, masks, tower_axis)
-
-
-def merge(network: Network, params: Params) -> AlexNet:
-    """Makes the module that holds these parameters."""
-    module = nnx.eval_shape(lambda: AlexNet(network, rngs=nnx.Rngs(0)))
-    nnx.update(module, nnx.State(jax.tree.map(nnx.Param, params)))
-    return module
-
-
 def draw_masks(
     network: Network, key: Array, batch_size: int, mesh: Mesh
 ) -> dict[str, Array]:
@@ -134,7 +122,7 @@ def draw_masks(
         layer = next(layer for layer in network.layers if layer.name == name)
         mask = jax.random.bernoulli(
             randomness.named(key, name),
-            1.0 - layer.dropout,
+            1.0 - dropout_rate(layer),
             (batch_size, *shape),
         )
         masks[name] = jax.lax.with_sharding_constraint(
@@ -205,16 +193,16 @@ def make_train_step(
         params: Params, batch: Batch, mean: Array, masks: dict[str, Array]
     ) -> tuple[Params, Array]:
         def loss_of(params: Params) -> tuple[Array, Array]:
-            # Told here that each device along `data` has a gradient of its own, so
-            # that they are reduced as they are kept: once each, and without the zeros
-            # that conv1 pads its kernel with.
+            # This says that each device along `data` has a gradient of its own. The
+            # gradients are then reduced as they are kept: once each, and without the
+            # zeros that conv1 pads its kernel with.
             params = jax.lax.pcast(params, DATA, to='varying')
             images = subtract_mean(
                 batch['image'], mean, batch['corner'], batch['mirrored']
             )
             images += batch['colour_shift'][:, None, None, :]
             images *= scale * batch['gain'][:, None, None, None]
-            logits = apply(network, params, images, masks, TOWER)
+            logits = merge(network, params)(images, masks, TOWER)
             log_probs = jax.nn.log_softmax(logits)
             ones = jnp.ones(batch['label'].shape, jnp.float32)
             sums = jax.lax.psum(
@@ -269,14 +257,6 @@ def make_train_step(
         }
 
     return train_step
-
-
-def sum_of_squares(x: Array) -> Array:
-    """The sum of all squares of an array, f32[]."""
-    # In parts that are added to each other first: XLA's CPU reduction adds one element
-    # after the other, ten times slower than memory gives them.
-    parts = jnp.square(x).reshape(math.gcd(x.size, 32), -1)
-    return jnp.sum(functools.reduce(jnp.add, list(parts)))
 
 
 def options_for(mesh: Mesh) -> dict[str, str]:
@@ -350,7 +330,7 @@ def _prediction(
             )
             crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
             crops = subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
-            logits = apply(network, params, scale * crops, tower_axis=TOWER)
+            logits = merge(network, params)(scale * crops, tower_axis=TOWER)
             return jax.nn.log_softmax(logits)
 
         # One after another: unrolled, XLA overlaps them and needs the memory of seven.

@@ -32,7 +32,9 @@ def get_config() -> ConfigDict:
     config.model.lrn = ConfigDict(
         {'size': 5, 'k': 2.0, 'alpha': 1e-4, 'beta': 0.75, 'across_towers': False}
     )
-    config.model.pool = ConfigDict({'size': 3, 'stride': 2})  # §3.4
+    # §3.4. Where several pixels of a window are largest, the gradient goes to the
+    # 'first' of them or to 'all' (cuda-convnet); not in paper.
+    config.model.pool = ConfigDict({'size': 3, 'stride': 2, 'ties': 'first'})
     # §4.2: the mask alone in training, outputs × 0.5 in testing. 'train' is today's
     # inverted form.
     config.model.dropout_scaling = 'test'

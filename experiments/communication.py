@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import optimizer
 from alexnet_jax import step as step_lib
+from alexnet_jax.layer_steps import LocalResponseNorm
 from alexnet_jax.mesh import DATA, TOWER
 from alexnet_jax.model import Network, layer_shapes, network_from_config
 from alexnet_jax.system import command_line
@@ -188,10 +189,12 @@ def expected(
             backward.append(
                 Collective('reduce-scatter', TOWER, gathered, f'{layer.name} backward')
             )
-        if network.lrn_across_towers and layer.lrn and 'lrn' in layer.steps:
-            pooled = 'pool' in layer.steps[: layer.steps.index('lrn')]
-            maps = shape.output if pooled else shape.linear
-            edge = rows * math.prod(maps[:-1]) * (network.lrn['size'] // 2) * itemsize
+        maps = shape.linear
+        for step in layer.steps:
+            if not (isinstance(step, LocalResponseNorm) and step.across_towers):
+                maps = step.output(maps)
+                continue
+            edge = rows * math.prod(maps[:-1]) * (step.size // 2) * itemsize
             for side in ('left', 'right'):
                 where = f'{layer.name} norm, {side} edge'
                 permute = Collective('collective-permute', TOWER, (edge,), where)

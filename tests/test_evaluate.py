@@ -66,7 +66,7 @@ def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
     (first, *_) = pipeline.eval_batches(
         dataset, data, split=data.test_split, batch_size=4
     )
-    module = step.merge(network.network, network.params)
+    module = model.merge(network.network, network.params)
     mean = dataset.mean_image[2:30, 2:30]
     views = []
     for row, column in ((0, 0), (0, 4), (2, 2), (4, 0), (4, 4)):

@@ -93,3 +93,35 @@ def test_a_table_that_makes_no_network_is_named(values, words):
     with pytest.raises(ValueError, match=r'^model') as error:
         network(**values)
     assert all(word in str(error.value) for word in words)
+
+
+def test_every_step_of_every_layer_can_be_tapped_by_name():
+    table = network(width=0.125, image_size=64, num_classes=10)
+    net = model.AlexNet(table, rngs=nnx.Rngs(0))
+    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3)) * 60
+    made = net.activations(images)
+    conv1 = ['linear', 'activation', 'lrn', 'pool']
+    assert list(made)[:5] == [*(f'conv1/{step}' for step in conv1), 'conv1']
+    shapes = {shape.name: shape for shape in model.layer_shapes(table)}
+    for layer in table.layers:
+        shape = shapes[layer.name]
+        assert made[f'{layer.name}/linear'].shape == (2, *shape.linear)
+        assert made[layer.name].shape == (2, *shape.output)
+    np.testing.assert_array_equal(
+        made['fc6/activation'], np.maximum(made['fc6/linear'], 0)
+    )
+    np.testing.assert_array_equal(made['fc8'], net(images))
+    last = 'conv1/pool'
+    np.testing.assert_array_equal(made[last], made['conv1'])
+
+
+def test_equal_tables_are_one_key_and_others_are_not():
+    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
+    assert network(**small) == network(**small)
+    assert hash(network(**small)) == hash(network(**small))
+    # The order of a table's keys is not part of what it says.
+    table = paper.get_config().model
+    turned = {**table, 'lrn': dict(reversed(list(table.lrn.items())))}
+    one, other = (model.network_from_config(t, 224, 1000) for t in (table, turned))
+    assert one == other and hash(one) == hash(other)
+    assert network(**small) != network(**small, **{'lrn.k': 1.0})

@@ -366,7 +366,7 @@ class Case:
 
         @jax.jit
         def activations(params, images):
-            return step.merge(self.network, params).activations(images)
+            return model.merge(self.network, params).activations(images)
 
         return jax.tree.map(np.asarray, activations(self.params, self.images))
 

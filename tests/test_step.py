@@ -101,7 +101,7 @@ def test_first_loss_is_that_of_the_plain_module(runs):
     """Without a mesh: the module called directly, its dropout masks drawn here."""
     network, results = runs
     batch = make_batches(1)[0]
-    module = step.merge(network, results[1, 1]['first_params'])
+    module = model.merge(network, results[1, 1]['first_params'])
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
     key = jax.random.fold_in(randomness.key(0, 'dropout'), 0)
     masks = step.draw_masks(network, key, BATCH, mesh)
@@ -115,7 +115,7 @@ def test_first_loss_is_that_of_the_plain_module(runs):
 def test_evaluation_averages_the_probabilities_of_the_views(runs):
     network, results = runs
     batch = make_batches(1)[0]
-    module = step.merge(network, results[1, 1]['params'])
+    module = model.merge(network, results[1, 1]['params'])
     images = jnp.asarray(batch['image'].astype(np.float32) - 120)
     probabilities = np.mean(
         [jax.nn.softmax(module(x)) for x in (images, images[:, :, ::-1])], axis=0
@@ -142,7 +142,7 @@ def test_dropout_masks_differ_between_steps_and_layers(runs):
 
 def test_flax_state_round_trips_through_the_plain_tree(runs):
     network, results = runs
-    module = step.merge(network, results[1, 1]['params'])
+    module = model.merge(network, results[1, 1]['params'])
     tree = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     jax.tree.map(np.testing.assert_array_equal, tree, results[1, 1]['params'])
 
@@ -196,10 +196,3 @@ def test_mean_under_the_crop_is_cut_and_mirrored_with_it():
     np.testing.assert_allclose(less[1], images[1] - second, atol=1e-4)
     centre = step.subtract_mean(jnp.asarray(images), first, corner, mirrored)
     np.testing.assert_allclose(centre, images - first, atol=1e-4)
-
-
-@pytest.mark.parametrize('shape', [(7,), (64,), (3, 3, 48, 10)])
-def test_sum_of_squares_is_the_squared_norm(shape):
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    expected = np.sum(np.square(x.astype(np.float64)))
-    np.testing.assert_allclose(step.sum_of_squares(jnp.asarray(x)), expected, rtol=1e-6)

@@ -112,7 +112,7 @@ def layer(settings: worker.Settings) -> worker.Repetition:
     import jax
     from flax import nnx
 
-    from alexnet_jax import layers, model
+    from alexnet_jax import cpu, layer_steps, model
 
     names = [layer.name for layer in network.layers]
     index = names.index(settings['layer'])
@@ -137,11 +137,13 @@ def layer(settings: worker.Settings) -> worker.Repetition:
         'bias': normal(*shapes[index].bias).astype('float32'),
     }
 
+    module = nnx.eval_shape(lambda: model.AlexNet(network, rngs=nnx.Rngs(0)))
+    graph, _ = nnx.split(getattr(module, settings['layer']))
+    towers = layer_steps.Towers(network.towers)
+
     def apply(weights: Any, x: jax.Array) -> jax.Array:
-        module = nnx.eval_shape(lambda: model.AlexNet(network, rngs=nnx.Rngs(0)))
-        state = nnx.State(jax.tree.map(nnx.Param, weights))
-        nnx.update(getattr(module, settings['layer']), state)
-        return module.apply_layer(network.layers[index], x, masks)
+        made = nnx.merge(graph, weights)(x, towers, masks.get(settings['layer']))
+        return list(made.values())[-1]
 
     def gradients(weights: Any, x: jax.Array, grad: jax.Array) -> Any:
         # The image has no gradient.
@@ -150,7 +152,7 @@ def layer(settings: worker.Settings) -> worker.Repetition:
         y, pull = jax.vjp(of, *at)
         return pull(grad.astype(y.dtype))
 
-    options = layers.compiler_options(jax.devices()[0].platform)
+    options = cpu.compiler_options(jax.devices()[0].platform)
     if settings['backward']:
         run = jax.jit(gradients, compiler_options=options)
         return lambda: jax.block_until_ready(run(weights, x, grad))
