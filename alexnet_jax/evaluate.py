@@ -30,8 +30,8 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import augment, pipeline, prepare
-from alexnet_jax.run import trained
-from alexnet_jax.system import command_line, compilation_cache
+from alexnet_jax.run import progress, trained
+from alexnet_jax.system import command_line, compilation_cache, tables
 
 SPLITS = ('validation', 'test', 'train')
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py
@@ -110,7 +110,7 @@ def errors(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     ]
     scalars = metrics.mean([np.asarray(s) for s in sums], '')
     named = {name.removeprefix('/'): value for name, value in scalars.items()}
-    return named | {'examples': len(labels)}
+    return named | {'examples': len(labels), 'classes': probabilities.shape[1]}
 
 
 def weighted(members: Sequence[Predictions], weights: Sequence[float]) -> np.ndarray:
@@ -151,7 +151,7 @@ def evaluate(
 
     Returns:
       A row per network and per ensemble: `network`, `weights` (of an ensemble),
-      `examples`, `loss`, `top1_error`, `top5_error`.
+      `examples`, `classes`, `loss`, `top1_error`, `top5_error`.
 
     Raises:
       ValueError: a workdir holds no run, or the runs do not see the same examples.
@@ -200,30 +200,25 @@ def check_same_examples(
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as aligned text."""
-    cells = [('network', 'examples', 'loss', 'top-1 error', 'top-5 error')]
+    """Rows as aligned text; without top-5 errors where there are few classes."""
+    cells = [['network', 'examples', 'loss', 'top-1 error', 'top-5 error']]
     for row in rows:
         weights = row.get('weights')
         name = str(row['network'])
         if isinstance(weights, list) and len(set(weights)) > 1:
             name += ' ' + ' '.join(f'{w:g}' for w in weights)
         cells.append(
-            (
+            [
                 name,
                 f'{row["examples"]:,}',
                 f'{row["loss"]:.4f}',
                 f'{row["top1_error"]:.2%}',
                 f'{row["top5_error"]:.2%}',
-            )
+            ]
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return '\n'.join(
-        '  '.join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
+    if rows[0]['classes'] < progress.MANY_CLASSES:  # pyrefly: ignore
+        cells = [line[:-1] for line in cells]
+    return tables.aligned(cells, right=range(1, 5))
 
 
 def main(argv: Sequence[str]) -> None:

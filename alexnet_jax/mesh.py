@@ -8,6 +8,7 @@ import os
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.model import LayerShape, Network, Params, layer_shapes
@@ -147,3 +148,20 @@ def put_batch(
         )
         for name, rows in batch.items()
     }
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """The whole of an array, also where devices or processes share it.
+
+    np.asarray would do where this process has all of it, but an array that several
+    devices share keeps the copy for as long as it lives: a second state on the host.
+    All processes must call it together.
+    """
+    if array.is_fully_replicated:
+        return np.asarray(array.addressable_data(0))
+    if not array.is_fully_addressable:
+        return multihost_utils.process_allgather(array, tiled=True)
+    whole = np.empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        whole[shard.index] = shard.data
+    return whole

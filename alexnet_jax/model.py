@@ -61,6 +61,10 @@ class Network:
     image_size: int
     compute_dtype: str
 
+    @property
+    def num_classes(self) -> int:
+        return self.layers[-1].features
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerShape:

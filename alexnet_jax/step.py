@@ -19,7 +19,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from alexnet_jax import metrics, randomness
 from alexnet_jax.cpu import compiler_options
 from alexnet_jax.layers import sum_of_squares
-from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs, replicated
+from alexnet_jax.mesh import (
+    DATA,
+    TOWER,
+    P,
+    batch_sharding,
+    parameter_specs,
+    replicated,
+)
 from alexnet_jax.model import (
     AlexNet,
     Network,
@@ -257,6 +264,32 @@ def make_train_step(
         }
 
     return train_step
+
+
+def compile_train_step(
+    train_step: Callable[..., Any],
+    abstract_state: TrainState,
+    batch_size: int,
+    size: int,
+    mesh: Mesh,
+    mean: Array,
+) -> jax.stages.Compiled:
+    """Compiles a train step for the shapes and shardings of a run, before it has any.
+
+    Args:
+      train_step: of `make_train_step`.
+      abstract_state: of `abstract_train_state`.
+      batch_size: of all devices.
+      size: side of the crops, pixels.
+      mesh: the devices.
+      mean: as the run will give it.
+    """
+    sharding = batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(part.shape, part.dtype, sharding=sharding)
+        for name, part in batch_shapes(batch_size, size).items()
+    }
+    return train_step.lower(abstract_state, batch, mean).compile()  # pyrefly: ignore
 
 
 def options_for(mesh: Mesh) -> dict[str, str]:

@@ -28,7 +28,7 @@ table = dict(
     towers=2, width=1.0, activation='relu', compute_dtype='float32',
     dropout_scaling='test', lrn=dict(size=5, k=2.0, alpha=1e-4, beta=0.75,
                                         across_towers=False),
-    pool=dict(size=3, stride=2), layers=('conv1', 'fc2', 'fc3'),
+    pool=dict(size=3, stride=2, ties='first'), layers=('conv1', 'fc2', 'fc3'),
     conv1=dict(conv, features=8, reads='image'),
     fc2=dict(kind='dense', features=16, reads='all', init_std=0.1, init_bias=0.0,
              steps=('activation', 'dropout'), dropout=0.5),

@@ -2,8 +2,10 @@
 
 import json
 import logging as std_logging
+import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -413,3 +415,50 @@ def test_the_host_holds_at_most_one_copy_more(tmp_path):
     assert done.returncode == 0, done.stderr
     saving, restoring = map(float, done.stdout.split()[-2:])
     assert saving < 1.3 and restoring < 1.5
+
+
+ONE_CANNOT_READ = """
+import sys
+import jax
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
+import jax.numpy as jnp
+from alexnet_jax.run import checkpoint
+
+directory, index = sys.argv[1], jax.process_index()
+if index == 1:
+
+    def read_meta(self, step):
+        raise OSError('a stale file handle')
+
+    checkpoint._Directory.read_meta = read_meta
+with checkpoint.Checkpoints(directory) as checkpoints:
+    print(checkpoints.best_error, checkpoints.save_best(9, {'w': jnp.ones(3)}, {}, 0.5))
+"""
+
+
+def test_processes_agree_on_whether_a_checkpoint_is_the_best(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(5, {'w': jnp.zeros(3)}, {}, 0.3)
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    started = [
+        subprocess.Popen(
+            [sys.executable, '-c', ONE_CANNOT_READ, tmp_path, address, str(index)],
+            cwd=Path(__file__).parents[1],
+            env={k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=60) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [out.split()[-2:] for out, _ in said] == [['0.3', 'False']] * 2, said
+    assert [path.name for path in (tmp_path / 'best').iterdir()] == ['5']

@@ -144,7 +144,9 @@ def test_tensorboard_reads_everything_back(tmp_path):
     tags = set(events.Tags()['tensors'])
     assert {'train/loss', 'bad', 'kernels', 'conv1/kernel'} <= tags
     assert [e.step for e in events.Tensors('train/loss')] == [1, 2]
-    assert '_hparams_/session_start_info' in events.summary_metadata
+    metadata = events.summary_metadata['_hparams_/session_start_info']
+    # The row of the HParams tab is named as the workdir.
+    assert tmp_path.name.encode() in metadata.plugin_data.content
 
 
 def test_importing_the_module_does_not_import_tensorflow():

@@ -26,6 +26,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.system import processes
 
 Json = dict[str, Any]
@@ -49,7 +50,8 @@ class Checkpoints:
         # the whole directory unreadable. Here `meta` holds the error instead, and
         # save_best removes what it replaces.
         self._best = _Directory(root / 'best', None, read_only)
-        self._best_error = self._read_best_error()
+        # Saving is collective, so that all processes must think the same of an error.
+        self._best_found = processes.from_first(self._find_best())
 
     def save(self, step: int, state: Any, meta: Json) -> bool:
         """Saves `state` as `step`; False if that step is already there.
@@ -94,10 +96,19 @@ class Checkpoints:
             f'({reasons}); move the directory away to start from the beginning'
         )
 
+    def latest_step(self) -> int:
+        """The newest step that was saved, verified or not; 0 before the first."""
+        return max(self._latest.steps(), default=0)
+
     @property
     def best_error(self) -> float | None:
         """The error of the best checkpoint, None before the first."""
-        return self._best_error
+        return self._best_found[0] if self._best_found else None
+
+    @property
+    def best_step(self) -> int:
+        """The step of the best checkpoint, 0 before the first."""
+        return self._best_found[1] if self._best_found else 0
 
     def save_best(self, step: int, state: Any, meta: Json, error: float) -> bool:
         """Makes `state` the best checkpoint if `error` is lower than the best so far.
@@ -108,7 +119,7 @@ class Checkpoints:
         error = float(error)
         if not math.isfinite(error):
             return False
-        if self._best_error is not None and error >= self._best_error:
+        if self.best_error is not None and error >= self.best_error:
             return False
         older = self._best.steps()
         if step in older:  # run again from an older step, with other numbers
@@ -117,7 +128,7 @@ class Checkpoints:
         self._best.wait()
         # Only now: at every instant one complete best checkpoint is on the disk.
         self._best.delete([s for s in older if s != step])
-        self._best_error = error
+        self._best_found = error, step
         return True
 
     def restore_best(self, abstract_state: Any) -> tuple[Any, Json] | None:
@@ -125,7 +136,7 @@ class Checkpoints:
 
         A best checkpoint that does not verify is a ValueError.
         """
-        found = self._find_best()
+        found = processes.from_first(self._find_best())
         if found is None:
             if self._best.steps():
                 raise ValueError(f'no checkpoint in {self._best.path} can be read')
@@ -177,7 +188,7 @@ class Checkpoints:
 
         A run killed between writing the new best and removing the old leaves two.
         """
-        found = []
+        found: list[tuple[float, int]] = []
         for step in self._best.steps():
             try:
                 found.append((float(self._best.read_meta(step)['error']), step))
@@ -188,10 +199,6 @@ class Checkpoints:
                     _one_line(error),
                 )
         return min(found, default=None)
-
-    def _read_best_error(self) -> float | None:
-        found = self._find_best()
-        return None if found is None else found[0]
 
 
 class _Directory:
@@ -244,9 +251,13 @@ class _Directory:
             raise RuntimeError(f'Orbax did not save step {step} in {self.path}')
 
     def read_meta(self, step: int) -> Json:
-        """The verified JSON of a step."""
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        content = dict(self._manager().restore(step, args=args)['meta'])
+        """The verified JSON of a step, read by this process alone.
+
+        Not through Orbax, whose restoring waits for the other processes: one of them
+        may fail to read, or not read at all.
+        """
+        file = self.path / str(step) / 'meta' / 'metadata'  # where JsonSave puts it
+        content = json.loads(file.read_text(encoding='utf-8'))
         if content.pop('sha256', None) != _json_digest(content):
             raise ValueError('the digest of its meta does not agree')
         return content
@@ -318,7 +329,8 @@ def _describe(state: Any) -> dict[str, Json]:
     """Shape, dtype and SHA-256 of every array by its path, `params/conv1/kernel`."""
     described = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        value = _on_host(leaf)
+        is_array = isinstance(leaf, jax.Array)
+        value = mesh_lib.to_host(leaf) if is_array else np.asarray(leaf)
         # Bytes, because hashlib knows no bfloat16.
         content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
         described[_path_name(path)] = {
@@ -327,24 +339,6 @@ def _describe(state: Any) -> dict[str, Json]:
             'sha256': hashlib.sha256(content.data).hexdigest(),
         }
     return described
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    """The whole of one array, also where devices or processes share it.
-
-    np.asarray would do where this process has all of it, but an array that several
-    devices share keeps the copy for as long as it lives: a second state on the host.
-    """
-    if not isinstance(leaf, jax.Array):
-        return np.asarray(leaf)
-    if leaf.is_fully_replicated:
-        return np.asarray(leaf.addressable_data(0))
-    if not leaf.is_fully_addressable:
-        return multihost_utils.process_allgather(leaf, tiled=True)
-    whole = np.empty(leaf.shape, leaf.dtype)
-    for shard in leaf.addressable_shards:
-        whole[shard.index] = shard.data
-    return whole
 
 
 def _abstract_leaves(abstract_state: Any) -> dict[str, Json]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+MANY_CLASSES = 10  # with fewer, a top-5 error says nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class RunLength:
@@ -64,10 +66,11 @@ class Startup:
         self._phases[phase] = now - self._latest
         self._latest = now
 
-    def line(self) -> str:
+    def lines(self) -> str:
+        """Seconds from the start to the end of the first step, in all and by phase."""
         phases = ', '.join(f'{name} {s:.2f}' for name, s in self._phases.items())
         total = sum(self._phases.values())
-        return f'first step {total:.2f} s after the start: {phases}'
+        return f'first step after {total:.2f} s:\n  {phases}'
 
 
 class Clock:
@@ -97,30 +100,49 @@ class Clock:
         return result
 
 
-def train_line(step: int, length: RunLength, scalars: Mapping[str, float]) -> str:
-    """The line of one logging interval."""
+WIDTHS = {
+    'step': 8, 'epoch': 7, 'loss': 9, 'top-1 err': 10, 'top-5 err': 10,
+    'rate': 9, 'images/s': 9, 'left': 8,
+}  # fmt: skip
+
+
+def header(num_classes: int) -> str:
+    """The names above the columns of `train_line`."""
+    return _row({name: name for name in WIDTHS}, num_classes)
+
+
+def train_line(
+    step: int, length: RunLength, scalars: Mapping[str, float], num_classes: int
+) -> str:
+    """The line of one logging interval, of at most 80 columns."""
     left = (length.total_steps - step) * scalars['train/seconds_per_step']
-    return (
-        f'step {step:>6}/{length.total_steps}'
-        f'  epoch {length.epoch(step):6.2f}'
-        f'  loss {scalars["train/loss"]:.4f}'
-        f'  top-1 err {scalars["train/top1_error"]:6.2%}'
-        f'  top-5 err {scalars["train/top5_error"]:6.2%}'
-        f'  lr {scalars["train/learning_rate"]:.2g}'
-        f'  {scalars["train/images_per_second"]:,.0f} images/s'
-        f'  {duration(left)} left'
-    )
+    cells = {
+        'step': f'{step:,}',
+        'epoch': f'{length.epoch(step):.2f}',
+        'loss': f'{scalars["train/loss"]:.4f}',
+        'top-1 err': f'{scalars["train/top1_error"]:.2%}',
+        'top-5 err': f'{scalars["train/top5_error"]:.2%}',
+        'rate': f'{scalars["train/learning_rate"]:.2g}',
+        'images/s': f'{scalars["train/images_per_second"]:,.0f}',
+        'left': duration(left),
+    }
+    return _row(cells, num_classes)
 
 
-def evaluation_line(split: str, scalars: Mapping[str, float]) -> str:
+def _row(cells: Mapping[str, str], num_classes: int) -> str:
+    few = num_classes < MANY_CLASSES
+    shown = {name: c for name, c in cells.items() if name != 'top-5 err' or not few}
+    return ' '.join(f'{cell:>{WIDTHS[name]}}' for name, cell in shown.items())
+
+
+def evaluation_line(split: str, scalars: Mapping[str, float], num_classes: int) -> str:
     """The line of one evaluation; `split` is 'val' or 'test'."""
     name = {'val': 'validation', 'test': 'test'}[split]
-    return (
-        f'  {name}: loss {scalars[f"{split}/loss"]:.4f}'
-        f'  top-1 err {scalars[f"{split}/top1_error"]:.2%}'
-        f'  top-5 err {scalars[f"{split}/top5_error"]:.2%}'
-        f'  (accuracy {1 - scalars[f"{split}/top1_error"]:.2%})'
-    )
+    line = f'  {name}: loss {scalars[f"{split}/loss"]:.4f}'
+    line += f'  top-1 err {scalars[f"{split}/top1_error"]:.2%}'
+    if num_classes >= MANY_CLASSES:
+        line += f'  top-5 err {scalars[f"{split}/top5_error"]:.2%}'
+    return line
 
 
 def duration(seconds: float) -> str:

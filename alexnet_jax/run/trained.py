@@ -68,3 +68,48 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
     state, _ = restored
     step = int(jax.device_get(state.step))
     return Trained(workdir, config, network, state.params, step)
+
+
+def copy_layers(
+    params: model_lib.Params,
+    init: ConfigDict,
+    network: model_lib.Network,
+    mesh: Mesh,
+) -> model_lib.Params:
+    """Puts the layers that `config.init` names from another run in place.
+
+    Args:
+      params: of the new run.
+      init: `workdir`, whose best checkpoint is taken, and `copy`, names of layers.
+      network: of the new run.
+      mesh: the devices.
+
+    Raises:
+      ValueError: that run has no such layer, or with another shape.
+    """
+    source = init.workdir
+    found = load(Path(source), mesh=mesh)
+    theirs = found.params
+    shapes = model_lib.layer_shapes(network)
+    flattens = next(s.name for s in shapes if len(s.linear) == 1)
+    if flattens in init.copy and found.network.towers != network.towers:
+        raise ValueError(
+            f'config.init.copy: {flattens} reads the maps tower by tower, of '
+            f'{found.network.towers} towers in {source} and of {network.towers} here, '
+            f'in another order; leave {flattens!r} out of config.init.copy'
+        )
+    for name in init.copy:
+        if name not in theirs:
+            raise ValueError(
+                f'config.init.copy names {name!r}, which the run in {source} does not '
+                f'have; it has {", ".join(theirs)}'
+            )
+        for key, own in params[name].items():
+            if theirs[name][key].shape != own.shape:
+                raise ValueError(
+                    f'config.init.copy: {name}/{key} has shape '
+                    f'{theirs[name][key].shape} in {source} and {own.shape} here; '
+                    f'leave {name!r} out of config.init.copy to start it new'
+                )
+    copied = {name: theirs[name] for name in init.copy}
+    return params | mesh_lib.put_params(copied, network, mesh)

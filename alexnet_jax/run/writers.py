@@ -25,6 +25,7 @@ import numpy as np
 from absl import logging
 
 from alexnet_jax import randomness
+from alexnet_jax.system import files
 
 PACKAGES = (
     'jax',
@@ -118,13 +119,13 @@ class MetricWriter:
         self._enqueue('write_histograms', step, arrays)
 
     def hparams(self, values: Mapping[str, Any]) -> None:
-        """The run's settings for TensorBoard's HParams tab, beside its scalars."""
+        """The run's settings for TensorBoard's HParams tab, named as the workdir."""
         # One value that the plugin does not know would be an error of the writer.
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in values.items()
         }
-        self._enqueue('write_hparams', plain)
+        self._enqueue('write_hparams', plain, self._workdir.resolve().name)
 
     def close(self) -> None:
         """Waits until everything is on the disk."""
@@ -188,6 +189,8 @@ class MetricWriter:
         if writer is None:
             return
         try:
+            if method == 'write_hparams':
+                method, args = 'write_summaries', _hparams_summary(*args)
             getattr(writer, method)(*args)
         except Exception as error:
             self._error = self._error or error
@@ -203,6 +206,14 @@ def _summary_writer(workdir: Path) -> Any:
     from clu import metric_writers
 
     return metric_writers.SummaryWriter(str(workdir))
+
+
+def _hparams_summary(values: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """Arguments of clu's `write_summaries`; its own hparams names rows by a hash."""
+    from tensorboard.plugins.hparams import summary_v2
+
+    (summary,) = summary_v2.hparams_pb(dict(values), trial_id=name).value
+    return 0, {summary.tag: np.zeros(0)}, {summary.tag: summary.metadata}
 
 
 def _number(value: Any) -> float | int:
@@ -222,12 +233,12 @@ def _drop_later_lines(path: Path, step: int) -> None:
             continue
         if line_step <= step:
             kept.append(line + '\n')
-    _write_atomically(path, ''.join(kept))
+    files.write_atomically(path, ''.join(kept))
 
 
 def write_config(workdir: str | Path, config_json: Mapping[str, Any]) -> None:
     """Writes `<workdir>/config.json`."""
-    _write_atomically(Path(workdir) / 'config.json', _pretty(config_json))
+    files.write_json(Path(workdir) / 'config.json', config_json)
 
 
 def write_provenance(
@@ -247,7 +258,7 @@ def write_provenance(
             path.rename(aside)
             logging.warning('%s could not be read; it is now %s', path, aside)
     starts.append(provenance() | dict(extra or {}))
-    _write_atomically(path, _pretty({'starts': starts}))
+    files.write_json(path, {'starts': starts})
 
 
 def provenance() -> dict[str, Any]:
@@ -298,20 +309,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _pretty(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + '\n'
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader, or a run killed here, sees the old file or the new one."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

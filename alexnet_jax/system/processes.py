@@ -6,6 +6,7 @@ alone prints and writes metrics.
 """
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -113,6 +114,21 @@ def agree(mine: bool) -> bool:
     if jax.process_count() == 1:
         return mine
     return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+
+
+def from_first(mine: Any) -> Any:
+    """Process 0's value, in every process; all must call it at the same place.
+
+    Args:
+      mine: anything that JSON can hold in 256 bytes; a tuple comes back as a list.
+    """
+    if jax.process_count() == 1:
+        return mine
+    letter = np.zeros(256, np.uint8)
+    text = json.dumps(mine).encode()
+    letter[: len(text)] = np.frombuffer(text, np.uint8)
+    received = multihost_utils.broadcast_one_to_all(letter)
+    return json.loads(received.tobytes().rstrip(b'\0'))
 
 
 @contextlib.contextmanager

@@ -37,8 +37,8 @@ def run(options: Options) -> tuple[Record, str]:
     ]
     table = rounds.table(['seconds', *measured], rows)
     return {'measured': measured}, (
-        f'{table}\n\nThe step compiles in a thread from the end of `data set` on; '
-        '`compilation` is what is left of it when the first batch is there.'
+        f'{table}\n\nThe step compiles in a thread from the end of `data` on; '
+        '`compile` is what is left of it when the first batch is there.'
     )
 
 
@@ -66,7 +66,7 @@ def start(scratch: Path, run: str, cache: str, platform: str) -> Answer:
         found: Answer = {}
         assert process.stdout
         for line in process.stdout:
-            if line.startswith('first step '):
+            if line.startswith('  imports '):
                 total = time.perf_counter() - began
                 found = phases(line)
                 found = {'interpreter': total - sum(found.values())} | found
@@ -78,6 +78,6 @@ def start(scratch: Path, run: str, cache: str, platform: str) -> Answer:
 
 
 def phases(line: str) -> Answer:
-    """Reads the line of `progress.Startup`."""
-    parts = re.findall(r'([a-z][a-z ]*) ([\d.]+)(?:,|$)', line.partition(': ')[2])
+    """Reads the second line of `progress.Startup`."""
+    parts = re.findall(r'([a-z]+) ([\d.]+)(?:,|$)', line)
     return {name: float(seconds) for name, seconds in parts}

@@ -1,0 +1,44 @@
+"""The folder of a run: whether it can be used, and what it holds at the end."""
+
+import json
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+
+
+def check_workdir(workdir: Path, config: ConfigDict) -> Path:
+    """Refuses a workdir that cannot be written or holds a run of another config.
+
+    Returns:
+      Its absolute path; orbax takes no other.
+    """
+    workdir = Path(os.path.abspath(workdir.expanduser()))
+    standing = next(path for path in (workdir, *workdir.parents) if path.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+        raise ValueError(
+            f'--workdir={workdir}: {standing} is not a directory that can be written'
+        )
+    config_file = workdir / 'config.json'
+    if config_file.exists():
+        differences = config_lib.blocking_differences(
+            json.loads(config_file.read_text()), config_lib.to_json(config)
+        )
+        if differences:
+            raise ValueError(
+                f'--workdir={workdir} holds a run of another config; take another '
+                f'workdir, or set back: {"; ".join(differences)}'
+            )
+    return workdir
+
+
+def make_directory(workdir: Path) -> None:
+    """Makes the folder; a user's mistake in its path is one line."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f'--workdir={workdir} cannot be made: {error.strerror}'
+        ) from None

@@ -1,0 +1,39 @@
+"""Files that are whole or not there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Writes a file whole: a reader, or a process killed here, sees the old or the new.
+
+    Raises:
+      OSError: the disk is full, the folder is not there, and the like.
+    """
+    if isinstance(content, str):
+        content = content.encode()
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON atomically."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_atomically(path, text + '\n')
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where it is missing, cut off or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
