@@ -1,4 +1,4 @@
-"""The training state and the compiled steps, the whole network under one shard_map.
+"""The compiled steps, the whole network under one shard_map.
 
 Randomness is drawn outside the shard_map as a function of (seed, step, global
 position), never of a device, and the loss that is differentiated is already the mean
@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx, struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax import metrics, randomness
@@ -28,92 +27,20 @@ from alexnet_jax.mesh import (
     replicated,
 )
 from alexnet_jax.model import (
-    AlexNet,
     Network,
     Params,
     dropout_rate,
     dropout_shapes,
     merge,
 )
-from alexnet_jax.optimizer import LearningRate, Plateau, initial_plateau
+from alexnet_jax.optimizer import LearningRate
+from alexnet_jax.train_state import TrainState
 
 Array = jax.Array
 Batch = Mapping[str, Array]
 
 # One view of an evaluated image: the crop's row and column, and whether mirrored.
 View = tuple[int, int, bool]
-
-
-@struct.dataclass
-class TrainState:
-    """All that a run carries from one step to the next."""
-
-    step: Array  # i32[], updates done
-    params: Params
-    opt_state: optax.OptState
-    plateau: Plateau
-
-
-def create_train_state(
-    network: Network,
-    tx: optax.GradientTransformationExtraArgs,
-    mesh: Mesh,
-    seed: int,
-) -> TrainState:
-    """Draws the initial parameters, each device making only its own part."""
-    make = functools.partial(_new_state, network, tx)
-    shardings = _state_shardings(network, tx, mesh)
-    key = randomness.key(seed, 'parameters')
-    return jax.jit(make, out_shardings=shardings)(key)
-
-
-def abstract_train_state(
-    network: Network, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
-) -> TrainState:
-    """The state's shapes, dtypes and shardings, to restore a checkpoint into."""
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=sharding
-        ),
-        _state_shapes(network, tx),
-        _state_shardings(network, tx, mesh),
-    )
-
-
-def _new_state(
-    network: Network, tx: optax.GradientTransformationExtraArgs, key: Array
-) -> TrainState:
-    _, weights = nnx.split(AlexNet(network, rngs=nnx.Rngs(key)))
-    params = nnx.to_pure_dict(weights)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=tx.init(params),
-        plateau=jax.tree.map(jnp.asarray, initial_plateau()),
-    )
-
-
-def _state_shapes(
-    network: Network, tx: optax.GradientTransformationExtraArgs
-) -> TrainState:
-    return jax.eval_shape(
-        functools.partial(_new_state, network, tx), jax.eval_shape(jax.random.key, 0)
-    )
-
-
-def _state_shardings(
-    network: Network, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
-) -> TrainState:
-    """A parameter's momentum lies where it does; the rest is on every device."""
-    specs = parameter_specs(network)
-
-    def sharding(path: jax.tree_util.KeyPath, _: Any) -> NamedSharding:
-        match [getattr(entry, 'key', None) for entry in path[-2:]]:
-            case [layer, name] if layer in specs and name in specs[layer]:
-                return NamedSharding(mesh, specs[layer][name])
-        return replicated(mesh)
-
-    return jax.tree_util.tree_map_with_path(sharding, _state_shapes(network, tx))
 
 
 def draw_masks(

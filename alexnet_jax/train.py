@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import figures, optimizer, validation
+from alexnet_jax import figures, optimizer, train_state, validation
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import step as step_lib
@@ -20,6 +20,7 @@ from alexnet_jax.run import (
     log_window,
     overview,
     progress,
+    provenance,
     trained,
     writers,
 )
@@ -96,7 +97,7 @@ def train_and_evaluate(
 
     # In a thread, while the state is made or restored and the first batch is read: XLA
     # compiles without Python's lock.
-    abstract_state = step_lib.abstract_train_state(network, tx, mesh)
+    abstract_state = train_state.abstract_train_state(network, tx, mesh)
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
     compiler = concurrent.futures.ThreadPoolExecutor(1)
 
@@ -118,15 +119,15 @@ def train_and_evaluate(
         latest = dict(meta['metrics'])
         window = log_window.LogWindow(batch_size, meta['window'])
     else:
-        state = step_lib.create_train_state(network, tx, mesh, config.seed)
+        state = train_state.create_train_state(network, tx, mesh, config.seed)
         if config.init.workdir:
             params = trained.copy_layers(state.params, config.init, network, mesh)
             state = dataclasses.replace(state, params=params)
     first = int(state.step)
     workdir_lib.make_directory(workdir)
     if processes.is_first():
-        writers.write_config(workdir, config_lib.to_json(config))
-        writers.write_provenance(workdir, {'first_step': first})
+        provenance.write_config(workdir, config_lib.to_json(config))
+        provenance.write_provenance(workdir, {'first_step': first})
         overview.print_overview(config, network, mesh, state, workdir, length)
     writer = writers.MetricWriter(
         workdir,
@@ -241,7 +242,7 @@ def select(scalars: Scalars, prefix: str) -> Scalars:
 
 
 def next_plateau(
-    state: step_lib.TrainState, latest: Scalars, config: ConfigDict
+    state: train_state.TrainState, latest: Scalars, config: ConfigDict
 ) -> optimizer.Plateau:
     """Takes the validation error into the plateau rule; other schedules ignore it."""
     rule = config.optimizer.plateau

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import optimizer
+from alexnet_jax import optimizer, train_state
 from alexnet_jax import step as step_lib
 from alexnet_jax.layer_steps import LocalResponseNorm
 from alexnet_jax.mesh import DATA, TOWER
@@ -328,7 +328,7 @@ def lower_step(config: ConfigDict, network: Network, mesh: Mesh) -> jax.stages.L
     mean = jax.ShapeDtypeStruct(
         (stored, stored, 3), jnp.float32, sharding=mesh_lib.replicated(mesh)
     )
-    state = step_lib.abstract_train_state(network, tx, mesh)
+    state = train_state.abstract_train_state(network, tx, mesh)
     return train_step.lower(state, batch, mean)  # pyrefly: ignore
 
 

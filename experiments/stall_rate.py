@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
-from alexnet_jax import optimizer
+from alexnet_jax import optimizer, train_state
 from alexnet_jax import step as step_lib
 from alexnet_jax.configs import paper
 from alexnet_jax.data import pipeline, prepare
@@ -97,7 +97,7 @@ def train(
     rate = optimizer.create_learning_rate_schedule(
         config.optimizer, steps_per_epoch=1, total_steps=steps
     )
-    state = step_lib.create_train_state(network, tx, mesh, config.seed)
+    state = train_state.create_train_state(network, tx, mesh, config.seed)
     train_step = step_lib.make_train_step(
         network, tx, rate, mesh, config.seed, config.data.scale
     )

@@ -20,6 +20,7 @@ sys.meta_path.insert(0, Blocked())
 import jax
 jax.config.update('jax_num_cpu_devices', 2)
 import numpy as np
+from alexnet_jax import train_state
 from alexnet_jax import layers, mesh, model, optimizer, step
 
 conv = dict(kind='conv', kernel=3, stride=2, padding=((1, 1), (1, 1)), init_std=0.1,
@@ -42,7 +43,7 @@ two = mesh.make_mesh(data=1, tower=2, towers=2, batch_size=4)
 tx = optimizer.create_optimizer(settings, steps_per_epoch=1)
 rate = optimizer.create_learning_rate_schedule(
     settings, steps_per_epoch=1, total_steps=1)
-state = step.create_train_state(network, tx, two, seed=0)
+state = train_state.create_train_state(network, tx, two, seed=0)
 batch = mesh.put_batch(
     {'image': np.zeros((4, 16, 16, 3), np.uint8), 'label': np.zeros(4, np.int32),
      'colour_shift': np.zeros((4, 3), np.float32), 'gain': np.ones(4, np.float32),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import evaluate, mesh, model, optimizer, step, train
+from alexnet_jax import evaluate, mesh, model, optimizer, train, train_state
 from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import trained
@@ -182,15 +182,15 @@ def test_six_conv_starts_from_a_net_with_five(whole_run, small, tmp_path):
     network = model.network_from_config(small.model, small.data.crop_size, 10)
     two = mesh.make_mesh(data=1, tower=2, towers=2, batch_size=32)
     tx = optimizer.create_optimizer(small.optimizer, steps_per_epoch=1)
-    state = step.create_train_state(network, tx, two, small.seed)
-    copied = train.copy_layers(state, small, network, two)
+    state = train_state.create_train_state(network, tx, two, small.seed)
+    copied = trained.copy_layers(state.params, small.init, network, two)
     theirs = trained.load(whole_run['workdir']).params
     for name in network.layers:
         expected = theirs if name.name in small.init.copy else state.params
         np.testing.assert_array_equal(
-            copied.params[name.name]['kernel'], expected[name.name]['kernel']
+            copied[name.name]['kernel'], expected[name.name]['kernel']
         )
-    assert copied.params['conv5']['kernel'].sharding.shard_shape((3, 3, 16, 24)) == (
+    assert copied['conv5']['kernel'].sharding.shard_shape((3, 3, 16, 24)) == (
         3, 3, 16, 12,
     )  # fmt: skip
 

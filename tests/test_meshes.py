@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import metrics, model, optimizer, step, train
+from alexnet_jax import metrics, model, optimizer, step, train, train_state
 from tests.test_config import PARAMETERS, load
 
 BATCH, EVALUATED, CLASSES, STEPS = 8, 64, 10, 10
@@ -127,7 +127,7 @@ def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
 
 def first_state(
     network: model.Network, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
-) -> step.TrainState:
+) -> train_state.TrainState:
     rng = np.random.default_rng(3)
     params = {}
     for layer in model.layer_shapes(network):
@@ -139,19 +139,19 @@ def first_state(
             'kernel': rng.normal(0, std, layer.kernel).astype(np.float32),
             'bias': np.zeros(layer.bias, np.float32),
         }
-    state = step.TrainState(
+    state = train_state.TrainState(
         step=np.zeros((), np.int32),
         params=params,
         opt_state=tx.init(params),
         plateau=optimizer.initial_plateau(),
     )
-    abstract = step.abstract_train_state(network, tx, mesh)
+    abstract = train_state.abstract_train_state(network, tx, mesh)
     return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract))
 
 
 def evaluated(
-    state: step.TrainState, error: float, config: ConfigDict
-) -> step.TrainState:
+    state: train_state.TrainState, error: float, config: ConfigDict
+) -> train_state.TrainState:
     """Takes a validation error into the plateau, as the training loop does."""
     latest = {'val/top1_error': error}
     return dataclasses.replace(state, plateau=train.next_plateau(state, latest, config))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import layers, model, optimizer, randomness, step
+from alexnet_jax import layers, model, optimizer, randomness, step, train_state
 from alexnet_jax import mesh as mesh_lib
 from tests import reference_numpy
 from tests.test_config import load
@@ -615,7 +615,7 @@ class OurStep:
         def is_trace(part: Any) -> bool:
             return hasattr(part, 'trace')
 
-        state = step.TrainState(
+        state = train_state.TrainState(
             step=mesh_lib.put_everywhere(self.count, mesh),
             params=params,
             opt_state=jax.tree.map(

@@ -140,6 +140,7 @@ def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
 SHARES = """
 import sys
 import jax, numpy as np
+from alexnet_jax import train_state
 from alexnet_jax import mesh, model, optimizer, step
 from alexnet_jax.system import processes
 from alexnet_jax.configs import demo
@@ -153,7 +154,7 @@ grid = mesh.make_mesh(data=data, tower=tower, towers=2, batch_size=32)
 rows = mesh.local_rows(grid, 32)
 network = model.network_from_config(config.model, 28, 10)
 tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
-state = step.create_train_state(network, tx, grid, seed=0)
+state = train_state.create_train_state(network, tx, grid, seed=0)
 held = sum(s.data.size for leaf in jax.tree.leaves(state.params)
            for s in leaf.addressable_shards)
 first = processes.agree(jax.process_index() == 0), processes.agree(False)

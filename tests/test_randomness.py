@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import model, optimizer, randomness, step, train
+from alexnet_jax import model, optimizer, randomness, step, train, train_state
 
 SAMPLERS = (
     'ball', 'bernoulli', 'beta', 'bits', 'categorical', 'choice', 'exponential',
@@ -62,7 +62,7 @@ def test_the_first_mask_is_not_the_signs_of_the_first_kernel(small):
     network = model.network_from_config(small.model, small.data.crop_size, 10)
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=32)
     tx = optimizer.create_optimizer(small.optimizer, steps_per_epoch=1)
-    params = step.create_train_state(network, tx, mesh, seed=0).params
+    params = train_state.create_train_state(network, tx, mesh, seed=0).params
     key = jax.random.fold_in(randomness.key(0, 'dropout'), 0)
     masks = step.draw_masks(network, key, 32, mesh)
     for name, mask in masks.items():

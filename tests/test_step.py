@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import metrics, model, optimizer, randomness, step
+from alexnet_jax import metrics, model, optimizer, randomness, step, train_state
 from alexnet_jax.configs import paper
 
 BATCH, SIZE, CLASSES = 8, 64, 10
@@ -42,7 +42,7 @@ def runs():
     results = {}
     for data, tower in MESHES:
         mesh = mesh_lib.make_mesh(data=data, tower=tower, towers=2, batch_size=BATCH)
-        state = step.create_train_state(network, tx, mesh, seed=0)
+        state = train_state.create_train_state(network, tx, mesh, seed=0)
         first_params = jax.tree.map(np.asarray, state.params)
         train_step = step.make_train_step(network, tx, rate, mesh, seed=0)
         mean = jax.device_put(

@@ -16,7 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import mesh, model, optimizer, step, train
+from alexnet_jax import mesh, model, optimizer, step, train, train_state
 from alexnet_jax.data import prepare
 from alexnet_jax.run import checkpoint
 from alexnet_jax.system import processes
@@ -42,7 +42,7 @@ def final_state(workdir: Path, config):
     one = mesh.make_mesh(data=1, tower=1, towers=2, batch_size=32)
     with checkpoint.Checkpoints(workdir, keep=2, read_only=True) as checkpoints:
         restored = checkpoints.restore_latest(
-            step.abstract_train_state(network, tx, one)
+            train_state.abstract_train_state(network, tx, one)
         )
     assert restored
     return jax.tree.map(np.asarray, restored[0])

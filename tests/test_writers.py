@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.run import writers
+from alexnet_jax.run import provenance, writers
 
 
 @pytest.fixture
@@ -162,18 +162,18 @@ def test_importing_the_module_does_not_import_tensorflow():
 
 
 def test_config_is_written_whole(tmp_path):
-    writers.write_config(tmp_path, {'seed': 0, 'model': {'layers': ['conv1']}})
-    writers.write_config(tmp_path, {'seed': 1})
+    provenance.write_config(tmp_path, {'seed': 0, 'model': {'layers': ['conv1']}})
+    provenance.write_config(tmp_path, {'seed': 1})
     assert json.loads((tmp_path / 'config.json').read_text()) == {'seed': 1}
     with pytest.raises(TypeError):
-        writers.write_config(tmp_path, {'seed': object()})
+        provenance.write_config(tmp_path, {'seed': object()})
     assert json.loads((tmp_path / 'config.json').read_text()) == {'seed': 1}
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
 def test_provenance_lists_every_start(tmp_path):
-    writers.write_provenance(tmp_path, {'first_step': 0})
-    writers.write_provenance(tmp_path, {'first_step': 8})
+    provenance.write_provenance(tmp_path, {'first_step': 0})
+    provenance.write_provenance(tmp_path, {'first_step': 8})
     starts = json.loads((tmp_path / 'provenance.json').read_text())['starts']
     assert [start['first_step'] for start in starts] == [0, 8]
     start = starts[0]
@@ -185,7 +185,7 @@ def test_provenance_lists_every_start(tmp_path):
 
 def test_damaged_provenance_is_put_aside(tmp_path):
     (tmp_path / 'provenance.json').write_text('{"starts": [')
-    writers.write_provenance(tmp_path)
+    provenance.write_provenance(tmp_path)
     content = json.loads((tmp_path / 'provenance.json').read_text())
     assert len(content['starts']) == 1
     assert (tmp_path / 'provenance.damaged.json').exists()
@@ -194,7 +194,7 @@ def test_damaged_provenance_is_put_aside(tmp_path):
 def test_git_names_the_commit_that_the_code_is_in(tmp_path):
     source = tmp_path / 'package.py'
     source.write_text('')
-    assert writers._git(source) is None
+    assert provenance._git(source) is None
 
     def git(*args: str) -> str:
         identity = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
@@ -203,10 +203,10 @@ def test_git_names_the_commit_that_the_code_is_in(tmp_path):
         ).stdout.decode()
 
     git('init', '-q')
-    assert writers._git(source) is None  # not tracked: an installed package
+    assert provenance._git(source) is None  # not tracked: an installed package
     git('add', 'package.py')
     git('commit', '-q', '-m', 'one')
     commit = git('rev-parse', 'HEAD').strip()
-    assert writers._git(source) == {'commit': commit, 'dirty': False}
+    assert provenance._git(source) == {'commit': commit, 'dirty': False}
     source.write_text('changed')
-    assert writers._git(source) == {'commit': commit, 'dirty': True}
+    assert provenance._git(source) == {'commit': commit, 'dirty': True}

@@ -12,21 +12,18 @@ caller wants to remember).
 """
 
 import contextlib
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from alexnet_jax import mesh as mesh_lib
+from alexnet_jax.run import digests
 from alexnet_jax.system import processes
 
 Json = dict[str, Any]
@@ -235,15 +232,16 @@ class _Directory:
         return sorted(self._manager().all_steps())
 
     def save(self, step: int, state: Any, meta: Json, **more: Any) -> None:
-        content = {'arrays': _describe(state), 'meta': meta, **more}
+        content = {'arrays': digests.describe(state), 'meta': meta, **more}
         content = json.loads(json.dumps(content))  # tuples are lists from here on
+        digest = digests.json_digest(content)
         # Orbax's decision policies would refuse a step below the newest; `save` has
         # decided by now.
         saved = self._manager().save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**content, 'sha256': _json_digest(content)}),
+                meta=ocp.args.JsonSave({**content, 'sha256': digest}),
             ),
             force=True,
         )
@@ -258,7 +256,7 @@ class _Directory:
         """
         file = self.path / str(step) / 'meta' / 'metadata'  # where JsonSave puts it
         content = json.loads(file.read_text(encoding='utf-8'))
-        if content.pop('sha256', None) != _json_digest(content):
+        if content.pop('sha256', None) != digests.json_digest(content):
             raise ValueError('the digest of its meta does not agree')
         return content
 
@@ -278,7 +276,7 @@ class _Directory:
         if processes.agree(read is None) or read is None:
             return None, failure or 'another process cannot read it'
         state, content = read
-        found, stored = _describe(state), content['arrays']
+        found, stored = digests.describe(state), content['arrays']
         wrong = [path for path in stored if found.get(path) != stored[path]]
         if wrong:
             return None, f'the digests of {", ".join(wrong[:3])} do not agree'
@@ -286,8 +284,8 @@ class _Directory:
 
     def _read(self, step: int, abstract_state: Any) -> tuple[Any, Json]:
         content = self.read_meta(step)
-        wanted, stored = _abstract_leaves(abstract_state), content['arrays']
-        if difference := _difference(wanted, stored):
+        wanted, stored = digests.abstract_leaves(abstract_state), content['arrays']
+        if difference := digests.difference(wanted, stored):
             raise ValueError(difference)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         return self._manager().restore(step, args=args)['state'], content
@@ -323,54 +321,6 @@ class _Directory:
 
 def _latest_n(keep: int) -> checkpoint_managers.PreservationPolicy:
     return checkpoint_managers.LatestN(keep)
-
-
-def _describe(state: Any) -> dict[str, Json]:
-    """Shape, dtype and SHA-256 of every array by its path, `params/conv1/kernel`."""
-    described = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        is_array = isinstance(leaf, jax.Array)
-        value = mesh_lib.to_host(leaf) if is_array else np.asarray(leaf)
-        # Bytes, because hashlib knows no bfloat16.
-        content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        described[_path_name(path)] = {
-            'shape': list(value.shape),
-            'dtype': str(value.dtype),
-            'sha256': hashlib.sha256(content.data).hexdigest(),
-        }
-    return described
-
-
-def _abstract_leaves(abstract_state: Any) -> dict[str, Json]:
-    leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
-    return {
-        _path_name(path): {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
-        for path, leaf in leaves
-    }
-
-
-def _difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> str:
-    """The first way in which the stored arrays are not the wanted ones, or ''.
-
-    Orbax casts a dtype that differs without a word.
-    """
-    if missing := sorted(wanted.keys() - stored.keys()):
-        return f'it has no {missing[0]}'
-    if extra := sorted(stored.keys() - wanted.keys()):
-        return f'it has {extra[0]}, which this model and optimizer do not have'
-    for path, leaf in wanted.items():
-        for key in ('shape', 'dtype'):
-            if leaf[key] != stored[path][key]:
-                return f'its {path} has {key} {stored[path][key]}, not {leaf[key]}'
-    return ''
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def _json_digest(content: Json) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
-from alexnet_jax import optimizer
-from alexnet_jax import step as step_lib
+from alexnet_jax import optimizer, train_state
 from alexnet_jax.run import checkpoint
 
 
@@ -56,7 +55,7 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
     # The update's state is restored too, because its digests are checked with it; how
     # many steps an epoch has does not change its shape.
     tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1.0)
-    abstract = step_lib.abstract_train_state(network, tx, mesh)
+    abstract = train_state.abstract_train_state(network, tx, mesh)
     with checkpoints:
         restored = (
             checkpoints.restore_best(abstract)

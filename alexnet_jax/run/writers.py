@@ -1,47 +1,24 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events, config and provenance.
+"""What a run measures: metrics.jsonl and TensorBoard events.
 
 The only module that imports clu, and late: it brings in TensorFlow, which takes
 seconds. The import and all writing of events happen in one background thread.
 """
 
-import datetime
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import queue
-import shlex
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 
 from alexnet_jax import randomness
 from alexnet_jax.system import files
-
-PACKAGES = (
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax-checkpoint',
-    'tensorflow-datasets',
-    'grain',
-    'array_record',
-    'clu',
-    'ml_collections',
-    'numpy',
-    'pillow',
-    'simplejpeg',
-)
 
 HISTOGRAM_SAMPLE = 2**17
 
@@ -234,78 +211,3 @@ def _drop_later_lines(path: Path, step: int) -> None:
         if line_step <= step:
             kept.append(line + '\n')
     files.write_atomically(path, ''.join(kept))
-
-
-def write_config(workdir: str | Path, config_json: Mapping[str, Any]) -> None:
-    """Writes `<workdir>/config.json`."""
-    files.write_json(Path(workdir) / 'config.json', config_json)
-
-
-def write_provenance(
-    workdir: str | Path, extra: Mapping[str, Any] | None = None
-) -> None:
-    """Adds this start of the run to `<workdir>/provenance.json`.
-
-    The file holds `{"starts": [...]}`, one entry for every time the run was started.
-    """
-    path = Path(workdir) / 'provenance.json'
-    starts = []
-    if path.exists():
-        try:
-            starts = list(json.loads(path.read_text(encoding='utf-8'))['starts'])
-        except (ValueError, KeyError, TypeError):
-            aside = path.with_suffix('.damaged.json')
-            path.rename(aside)
-            logging.warning('%s could not be read; it is now %s', path, aside)
-    starts.append(provenance() | dict(extra or {}))
-    files.write_json(path, {'starts': starts})
-
-
-def provenance() -> dict[str, Any]:
-    """Code, versions, devices and command of this process."""
-    return {
-        'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'command': shlex.join(sys.orig_argv),
-        'directory': str(Path.cwd()),
-        'git': _git(Path(__file__)),
-        'python': platform.python_version(),
-        'packages': {name: _version(name) for name in PACKAGES}
-        | {
-            'tensorflow': _version('tensorflow') or _version('tensorflow-cpu'),
-        },
-        'platform': platform.platform(),
-        'cpu_count': os.cpu_count(),
-        'backend': jax.default_backend(),
-        'devices': [device.device_kind for device in jax.devices()],
-        'processes': jax.process_count(),
-    }
-
-
-def _git(source: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that `source` is tracked in; None if it is in none."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ['git', '-C', str(source.parent), *args],
-            capture_output=True,
-            check=True,
-            text=True,
-            timeout=30,
-        ).stdout.strip()
-
-    try:
-        # An installed package may lie inside someone else's checkout.
-        git('ls-files', '--error-unmatch', source.name)
-        return {
-            'commit': git('rev-parse', 'HEAD'),
-            'dirty': bool(git('status', '--porcelain')),
-        }
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

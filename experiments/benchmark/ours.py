@@ -66,14 +66,14 @@ def batch_and_mean(config: Any, mesh: Any) -> tuple[Any, Any]:
 def train_step(settings: worker.Settings) -> worker.Repetition:
     """Whole updates of the parameters, from a batch that is on the device."""
     config, network, mesh = setting(settings)
-    from alexnet_jax import optimizer, step
+    from alexnet_jax import optimizer, step, train_state
 
     tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
     rate = optimizer.create_learning_rate_schedule(
         config.optimizer, steps_per_epoch=1000, total_steps=90_000
     )
     run = step.make_train_step(network, tx, rate, mesh, seed=0, scale=config.data.scale)
-    state = step.create_train_state(network, tx, mesh, seed=0)
+    state = train_state.create_train_state(network, tx, mesh, seed=0)
     batch, mean = batch_and_mean(config, mesh)
 
     def repetition() -> None:
@@ -89,10 +89,10 @@ def train_step(settings: worker.Settings) -> worker.Repetition:
 def predict_step(settings: worker.Settings) -> worker.Repetition:
     """The probabilities of one view of a batch that is on the device."""
     config, network, mesh = setting(settings)
-    from alexnet_jax import optimizer, step
+    from alexnet_jax import optimizer, step, train_state
 
     tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
-    params = step.create_train_state(network, tx, mesh, seed=0).params
+    params = train_state.create_train_state(network, tx, mesh, seed=0).params
     batch, mean = batch_and_mean(config, mesh)
     run = step.make_predict_step(network, mesh, [(0, 0, False)], config.data.scale)
 
