@@ -219,13 +219,23 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
         )
     config_file = workdir / 'config.json'
     if config_file.exists():
+        before = json.loads(config_file.read_text())
+        if before.get('format') != config_lib.FORMAT:
+            raise ValueError(
+                f'--workdir={workdir} holds a run of another version (format '
+                f'{before.get("format", 1)}, this one writes {config_lib.FORMAT}), '
+                'whose random numbers and order of examples differ, so it cannot be '
+                'continued; take another --workdir (alexnet_jax.evaluate still reads '
+                'this one)'
+            )
         differences = config_lib.blocking_differences(
-            json.loads(config_file.read_text()), config_lib.to_json(config)
+            before, config_lib.to_json(config)
         )
         if differences:
+            more = f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
             raise ValueError(
-                f'--workdir={workdir} holds a run of another config; take another '
-                f'workdir, or set back: {"; ".join(differences)}'
+                f'--workdir={workdir} holds a run with {"; ".join(differences[:3])}'
+                f'{more}; take another --workdir, or drop the override'
             )
     return workdir
 

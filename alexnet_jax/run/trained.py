@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import optimizer
@@ -43,7 +45,14 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
         raise ValueError(
             f'{workdir} holds no run: there is no {config_file.name} in it'
         )
-    config = ConfigDict(json.loads(config_file.read_text()))
+    as_json = json.loads(config_file.read_text())
+    if as_json.pop('format', 1) != config_lib.FORMAT:
+        print(
+            f'note: {workdir} is of another version, which sliced folders of images '
+            'elsewhere: what it validates on here it may have been trained on',
+            file=sys.stderr,
+        )
+    config = ConfigDict(as_json)
     checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
     network = model_lib.network_from_config(
         config.model,
