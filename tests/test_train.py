@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh, model, optimizer, step, train
 from alexnet_jax.data import prepare
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint, trained
 from alexnet_jax.system import processes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -163,8 +164,28 @@ def test_every_key_is_read_by_a_run(whole_run, small, tmp_path, monkeypatch):
 
 def test_another_config_on_the_same_workdir_is_refused(whole_run, small):
     small.optimizer.learning_rate = 0.5
-    with pytest.raises(ValueError, match=r'optimizer.learning_rate: 0.001 → 0.5'):
+    with pytest.raises(ValueError, match=r'learning_rate=0.001, and you asked for 0.5'):
         train.train_and_evaluate(small, whole_run['workdir'])
+
+
+def test_a_workdir_of_version_0_1_is_evaluated_but_not_continued(
+    whole_run, small, tmp_path, capsys
+):
+    workdir = tmp_path / 'old'
+    shutil.copytree(whole_run['workdir'], workdir)
+    as_json = json.loads((workdir / 'config.json').read_text())
+    assert as_json.pop('format') == config_lib.FORMAT
+    (workdir / 'config.json').write_text(json.dumps(as_json))
+    small.mesh.data, small.mesh.tower = 1, 2
+    with pytest.raises(
+        ValueError, match=r'another version.*order of examples'
+    ) as error:
+        train.train_and_evaluate(small, workdir)
+    assert '\n' not in str(error.value) and str(workdir) in str(error.value)
+    found = trained.load(workdir, which='latest')
+    assert found.step == 20 and 'another version' in capsys.readouterr().err
+    assert found.config == trained.load(whole_run['workdir']).config
+    assert capsys.readouterr().err == ''
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):

@@ -45,8 +45,9 @@ def start(settings: Mapping[str, Any]) -> None:
     automatic = coordinator == 'auto'
     failure = (
         f'error: the processes did not find each other within {seconds} s '
-        f'(config.distributed.coordinator={coordinator!r}, process {index} of {count}, '
-        'timeout_seconds): is process 0 running there, and are all the others started?'
+        f'(config.distributed.coordinator={coordinator!r}'
+        + ('' if automatic else f', process {index} of {count}')
+        + ', timeout_seconds): is process 0 running there, and are all the others started?'
     )
     # jaxlib aborts with a stack trace at its own time-out, and raises nothing.
     watchdog = threading.Timer(seconds, _exit, [failure])
