@@ -47,7 +47,8 @@ def start(settings: Mapping[str, Any]) -> None:
         f'error: the processes did not find each other within {seconds} s '
         f'(config.distributed.coordinator={coordinator!r}'
         + ('' if automatic else f', process {index} of {count}')
-        + ', timeout_seconds): is process 0 running there, and are all the others started?'
+        + ', timeout_seconds): is process 0 running there, and are all the others '
+        'started?'
     )
     # jaxlib aborts with a stack trace at its own time-out, and raises nothing.
     watchdog = threading.Timer(seconds, _exit, [failure])
