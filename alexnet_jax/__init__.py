@@ -6,7 +6,11 @@ config      what every key of a config may hold; files, differences
 configs     the shipped networks and runs, one file each
 summary     a config's parameters, shapes, memory and steps without its data
 model       the network as a table of layers, and the module that applies it
-layers      convolution, pooling, normalisation and dropout, tower by tower
+layer_steps what a layer does after its weighted sum
+layers      each operation: its signature, its source, its plain formula
+windows     the windows of convolutions and pools, in numbers
+cpu         the same operations in the forms that XLA's CPU backend runs fastest
+randomness  every stream of random numbers, by name from the seed
 optimizer   the 2012 update and the schedules of its rate
 mesh        the ('data', 'tower') mesh and what lies where on it
 step        the training state and the compiled train and eval steps

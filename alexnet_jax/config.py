@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -367,6 +368,22 @@ def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
 def to_json(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON has it, with the format's number: tuples become lists."""
     return {'format': FORMAT} | json.loads(config.to_json())
+
+
+def check_format(as_json: dict[str, Any], workdir: Path) -> None:
+    """Refuses the config.json of a run that another version began.
+
+    Raises:
+      ValueError: the random streams of version 0.1, its slices of folders and its keys
+        are not this version's; it can be neither continued nor evaluated as it was.
+    """
+    found = as_json.get('format', 1)
+    if found != FORMAT:
+        raise ValueError(
+            f'{workdir} holds a run of another version (format {found}, this one has '
+            f'{FORMAT}), whose random numbers, slices of folders and keys differ; take '
+            'another workdir, or the version of alexnet_jax that began it'
+        )
 
 
 def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

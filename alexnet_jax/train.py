@@ -220,14 +220,7 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
     config_file = workdir / 'config.json'
     if config_file.exists():
         before = json.loads(config_file.read_text())
-        if before.get('format') != config_lib.FORMAT:
-            raise ValueError(
-                f'--workdir={workdir} holds a run of another version (format '
-                f'{before.get("format", 1)}, this one writes {config_lib.FORMAT}), '
-                'whose random numbers and order of examples differ, so it cannot be '
-                'continued; take another --workdir (alexnet_jax.evaluate still reads '
-                'this one)'
-            )
+        config_lib.check_format(before, workdir)
         differences = config_lib.blocking_differences(
             before, config_lib.to_json(config)
         )

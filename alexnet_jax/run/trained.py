@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -37,7 +36,8 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
       mesh: where the parameters go; None for one device.
 
     Raises:
-      ValueError: no run is there, or none of its checkpoints can be restored.
+      ValueError: no run is there, or one of another version, or none of its
+        checkpoints can be restored.
     """
     workdir = workdir.expanduser().absolute()
     config_file = workdir / 'config.json'
@@ -46,12 +46,8 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
             f'{workdir} holds no run: there is no {config_file.name} in it'
         )
     as_json = json.loads(config_file.read_text())
-    if as_json.pop('format', 1) != config_lib.FORMAT:
-        print(
-            f'note: {workdir} is of another version, which sliced folders of images '
-            'elsewhere: what it validates on here it may have been trained on',
-            file=sys.stderr,
-        )
+    config_lib.check_format(as_json, workdir)
+    del as_json['format']
     config = ConfigDict(as_json)
     checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
     network = model_lib.network_from_config(
