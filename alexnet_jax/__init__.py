@@ -1,21 +1,28 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton 2012) in JAX.
 
-main        the command line: flags → a validated config → training
+main        trains a network, or goes on with a run; `python -m alexnet_jax` lists all
+            commands
 config      what every key of a config may hold; files, differences
+configs     the shipped networks and runs, one file each
+summary     a config's parameters, shapes, memory and steps without its data
 model       the network as a table of layers, and the module that applies it
-layers      convolution, pooling, normalisation and dropout, tower by tower
+layer_steps what a layer does after its weighted sum
+layers      each operation: its signature, its source, its plain formula
+windows     the windows of convolutions and pools, in numbers
+cpu         the same operations in the forms that XLA's CPU backend runs fastest
+randomness  every stream of random numbers, by name from the seed
 optimizer   the 2012 update and the schedules of its rate
 mesh        the ('data', 'tower') mesh and what lies where on it
-processes   several processes of one run: start, agree, take turns
-step        the training state and the compiled train and eval steps
-trained     a workdir's best network
+train_state what a run carries from step to step, and where it lies
+step        the compiled train, evaluation and prediction steps
 train       train_and_evaluate: the whole run, top to bottom
+validation  the errors of a split while a run trains
 evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
-checkpoint  saving, verifying and restoring (orbax)
-writers     metrics.jsonl, TensorBoard (clu), config and provenance files
-compilation_cache  compiled programs are kept between runs
-huge_pages  a process is started so that it gets them
 figures     curves and kernel pictures
 data        any image set → square records → augmented batches (tfds, grain)
+run         what a run leaves behind: checkpoints (orbax), metrics (clu), files
+system      flags and errors, several processes, the compilation cache, huge pages
 """
+
+__version__ = '0.2.0'

@@ -4,8 +4,11 @@
 value into one line before anything heavy starts.
 """
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,40 +16,56 @@ from ml_collections import ConfigDict
 from alexnet_jax import layer_steps, layers, model, optimizer
 from alexnet_jax.data import augment
 
-# (what is allowed, the test) of every key; types are enforced by ConfigDict itself.
-Rule = tuple[str, Callable[[Any], bool]]
-
-_POSITIVE: Rule = ('a number > 0', lambda v: v > 0)
-_NOT_NEGATIVE: Rule = ('a number ≥ 0', lambda v: v >= 0)
-_COUNT: Rule = ('a whole number ≥ 1', lambda v: v >= 1)
-_PROBABILITY: Rule = ('a number from 0 up to but without 1', lambda v: 0 <= v < 1)
-_FACTOR: Rule = ('a number between 0 and 1', lambda v: 0 < v < 1)
-_ANY: Rule = ('any value of its type', lambda v: True)
-_NAME: Rule = ('a name', lambda v: bool(v))
+# Of a workdir's config.json. 1, without an entry, is version 0.1's.
+FORMAT = 2
 
 
-_EPOCHS: Rule = (
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a key may hold; its type is enforced by ConfigDict itself."""
+
+    allowed: str  # '' where the type says all
+    test: Callable[[Any], bool]
+    # A run may be continued with another value: it says where things are, how they are
+    # laid out or what is shown, and leaves the numbers alone.
+    free: bool = False
+
+
+def _free(rule: Rule) -> Rule:
+    return dataclasses.replace(rule, free=True)
+
+
+_POSITIVE = Rule('a number > 0', lambda v: v > 0)
+_NOT_NEGATIVE = Rule('a number ≥ 0', lambda v: v >= 0)
+_WHOLE = Rule('a whole number ≥ 0', lambda v: v >= 0)
+_COUNT = Rule('a whole number ≥ 1', lambda v: v >= 1)
+_PROBABILITY = Rule('a number from 0 up to but without 1', lambda v: 0 <= v < 1)
+_FACTOR = Rule('a number between 0 and 1', lambda v: 0 < v < 1)
+_ANY = Rule('', lambda v: True)
+_FINITE = Rule('a number', math.isfinite)
+_NAME = Rule('a name', lambda v: bool(v))
+_EPOCHS = Rule(
     'epochs > 0 in rising order',
     lambda v: all(_is_number(e) and e > 0 for e in v) and list(v) == sorted(v),
 )
 
 
 def _one_of(*allowed: Any) -> Rule:
-    return 'one of ' + ', '.join(map(repr, allowed)), lambda v: v in allowed
+    return Rule('one of ' + ', '.join(map(repr, allowed)), lambda v: v in allowed)
 
 
 _NORM: dict[str, Rule] = {
-    'size': ('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
+    'size': Rule('an odd whole number ≥ 1', lambda v: v >= 1 and v % 2 == 1),
     'k': _POSITIVE,
     'alpha': _NOT_NEGATIVE,
     'beta': _POSITIVE,
 }
 
 _RULES: dict[str, Rule] = {
-    'seed': _NOT_NEGATIVE,
+    'seed': Rule('a whole number from 0 to 2**32 − 1', lambda v: 0 <= v < 2**32),
     'model.towers': _COUNT,
     'model.width': _POSITIVE,
-    'model.num_classes': (
+    'model.num_classes': Rule(
         '0 (the data set’s count) or ≥ 2',
         lambda v: v == 0 or v >= 2,
     ),
@@ -57,16 +76,16 @@ _RULES: dict[str, Rule] = {
     'model.pool.ties': _one_of('first', 'all'),
     'model.dropout_scaling': _one_of('test', 'train'),
     'data.source': _NAME,
-    'data.data_dir': _ANY,
-    'data.prepared_dir': _ANY,
-    'data.download': _ANY,
+    'data.data_dir': _free(_ANY),
+    'data.prepared_dir': _free(_ANY),
+    'data.download': _free(_ANY),
     'data.train_split': _NAME,
     'data.validation_split': _NAME,
     'data.test_split': _ANY,
     'data.stored_size': _COUNT,
     'data.encoding': _one_of('raw', 'jpeg'),
-    'data.jpeg_quality': ('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
-    'data.auto_prepare_gb': _NOT_NEGATIVE,
+    'data.jpeg_quality': Rule('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
+    'data.auto_prepare_gb': _free(_NOT_NEGATIVE),
     'data.fit': _one_of('crop', 'warp'),
     'data.crop_size': _COUNT,
     'data.random_crop': _ANY,
@@ -76,24 +95,24 @@ _RULES: dict[str, Rule] = {
     'data.colour_std': _NOT_NEGATIVE,
     'data.colour_form': _one_of(*augment.COLOUR_FORMS),
     'data.colour_constants': _one_of(*augment.COLOUR_CONSTANTS),
-    'data.colour_off_epoch': ('0 (never) or a number > 0', lambda v: v >= 0),
+    'data.colour_off_epoch': Rule('0 (never) or a number > 0', lambda v: v >= 0),
     'data.mean': _one_of('centre', 'crop'),
     'data.scale': _POSITIVE,
-    'data.threads': _COUNT,
-    'data.prefetch_batches': _COUNT,
+    'data.threads': _free(_COUNT),
+    'data.prefetch_batches': _free(_COUNT),
     'optimizer.learning_rate': _POSITIVE,
     'optimizer.momentum': _PROBABILITY,
     'optimizer.weight_decay': _NOT_NEGATIVE,
     'optimizer.bias_rate': _NOT_NEGATIVE,
     'optimizer.bias_annealed': _ANY,
     'optimizer.bias_cuts': _EPOCHS,
-    'optimizer.layer_rates': (
+    'optimizer.layer_rates': Rule(
         '((layer, from epoch, multiplier), …) in order of epochs',
         lambda v: (
             _are_triples(v) and [e for _, e, _ in v] == sorted(e for _, e, _ in v)
         ),
     ),
-    'optimizer.layer_decays': (
+    'optimizer.layer_decays': Rule(
         '((layer, weight decay ≥ 0), …)',
         lambda v: all(
             isinstance(pair, (tuple, list))
@@ -107,28 +126,29 @@ _RULES: dict[str, Rule] = {
     'optimizer.plateau.factor': _FACTOR,
     'optimizer.plateau.patience': _COUNT,
     'optimizer.plateau.threshold': _NOT_NEGATIVE,
-    'optimizer.plateau.max_cuts': _NOT_NEGATIVE,
+    'optimizer.plateau.max_cuts': _WHOLE,
     'optimizer.steps.epochs': _EPOCHS,
     'optimizer.steps.factor': _FACTOR,
-    'optimizer.dexp.quarters': ('a whole number ≥ 2', lambda v: v >= 2),
-    'optimizer.dexp.factor': ('a number ≥ 1', lambda v: v >= 1),
+    'optimizer.dexp.quarters': Rule('a whole number ≥ 2', lambda v: v >= 2),
+    'optimizer.dexp.factor': Rule('a number ≥ 1', lambda v: v >= 1),
     'train.batch_size': _COUNT,
     'train.epochs': _NOT_NEGATIVE,
-    'train.steps': _NOT_NEGATIVE,
-    'train.log_every_steps': _COUNT,
+    'train.steps': _WHOLE,
+    'train.log_every_steps': _free(_COUNT),
     'train.eval_every_epochs': _POSITIVE,
-    'train.eval_batch_size': _COUNT,
-    'train.checkpoint_every_steps': _COUNT,
-    'train.keep_checkpoints': _COUNT,
-    'train.histogram_every_evals': ('0 (never) or ≥ 1', lambda v: v >= 0),
-    'mesh.data': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
-    'mesh.tower': ('0 (chosen) or ≥ 1', lambda v: v >= 0),
-    'distributed.coordinator': _ANY,  # processes.who_am_i says what is wrong with it
-    'distributed.num_processes': ('0 (not given) or ≥ 1', lambda v: v >= 0),
-    'distributed.process_id': ('-1 (not given) or ≥ 0', lambda v: v >= -1),
-    'distributed.timeout_seconds': _COUNT,
+    'train.eval_batch_size': _free(_COUNT),
+    'train.checkpoint_every_steps': _free(_COUNT),
+    'train.keep_checkpoints': _free(_COUNT),
+    'train.histogram_every_evals': _free(Rule('0 (never) or ≥ 1', lambda v: v >= 0)),
+    'mesh.data': _free(Rule('0 (chosen) or ≥ 1', lambda v: v >= 0)),
+    'mesh.tower': _free(Rule('0 (chosen) or ≥ 1', lambda v: v >= 0)),
+    # processes.who_am_i says what is wrong with it.
+    'distributed.coordinator': _free(_ANY),
+    'distributed.num_processes': _free(Rule('0 (not given) or ≥ 1', lambda v: v >= 0)),
+    'distributed.process_id': _free(Rule('-1 (not given) or ≥ 0', lambda v: v >= -1)),
+    'distributed.timeout_seconds': _free(_COUNT),
     'init.workdir': _ANY,
-    'init.copy': ('names of layers', lambda v: all(isinstance(n, str) for n in v)),
+    'init.copy': Rule('names of layers', lambda v: all(isinstance(n, str) for n in v)),
 }
 
 # Tables that a network has only if one of its layers has the step.
@@ -142,14 +162,14 @@ _LAYER_RULES: dict[str, Rule] = {
     'features': _COUNT,
     'reads': _one_of('image', 'own', 'all'),
     'init_std': _NOT_NEGATIVE,
-    'init_bias': _ANY,
-    'steps': (
+    'init_bias': _FINITE,
+    'steps': Rule(
         'a tuple of ' + ', '.join(map(repr, layer_steps.STEPS)),
         lambda v: all(step in layer_steps.STEPS for step in v),
     ),
     'kernel': _COUNT,
     'stride': _COUNT,
-    'padding': (
+    'padding': Rule(
         '((top, bottom), (left, right)), whole numbers ≥ 0',
         lambda v: (
             len(v) == 2
@@ -168,28 +188,6 @@ _LAYER_RULES: dict[str, Rule] = {
 _DENSE_KEYS = {'kind', 'features', 'reads', 'init_std', 'init_bias', 'steps'}
 _CONV_KEYS = _DENSE_KEYS | {'kernel', 'stride', 'padding'}
 _LAYER_KEYS = {'conv': _CONV_KEYS, 'local': _CONV_KEYS, 'dense': _DENSE_KEYS}
-
-# A run may be continued with other values of these: they say where things are, how
-# they are laid out and what is shown, and leave the numbers alone.
-_FREE_ON_RESUME = (
-    'data.data_dir',
-    'data.prepared_dir',
-    'data.download',
-    'data.auto_prepare_gb',
-    'data.threads',
-    'data.prefetch_batches',
-    'distributed.coordinator',
-    'distributed.num_processes',
-    'distributed.process_id',
-    'distributed.timeout_seconds',
-    'mesh.data',
-    'mesh.tower',
-    'train.log_every_steps',
-    'train.eval_batch_size',
-    'train.checkpoint_every_steps',
-    'train.keep_checkpoints',
-    'train.histogram_every_evals',
-)
 
 
 def _is_number(value: Any) -> bool:
@@ -211,7 +209,6 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ValueError: one line with the key, the value and what is allowed.
     """
-    known = dict(_RULES)
     for name in config.model.layers:
         if name not in config.model:
             raise ValueError(
@@ -226,24 +223,39 @@ def validate(config: ConfigDict) -> None:
         )
     for name in _layer_tables(config):
         _check_layer(name, config)
-        known |= {
-            f'model.{name}.{key}': _LAYER_RULES[key] for key in config.model[name]
-        }
-    known['model.layers'] = _ANY
-    for step, rules in _STEP_TABLES.items():
-        if any(step in config.model[name].steps for name in _layer_tables(config)):
-            known |= {f'model.{step}.{key}': rule for key, rule in rules.items()}
-    present = dict(flat(config))
+    known, present = rules(config), dict(flat(config))
     for key in known.keys() ^ present.keys():
         problem = 'is missing' if key in known else 'is not a key that anything reads'
         raise ValueError(f'config.{key} {problem}')
     for key, value in present.items():
-        allowed, test = known[key]
-        if isinstance(value, float) and value != value:
-            raise ValueError(f'config.{key}=nan: expected {allowed}')
-        if not test(value):
-            raise ValueError(f'config.{key}={value!r}: expected {allowed}')
+        if not _is_allowed(value, known[key]):
+            raise ValueError(f'config.{key}={value!r}: expected {known[key].allowed}')
     _check_together(config)
+
+
+def rules(config: ConfigDict) -> dict[str, Rule]:
+    """The rule of every key that this config's network reads, by dotted key."""
+    known = _RULES | {'model.layers': Rule('names of layers, in order', bool)}
+    tables = _layer_tables(config)
+    for name in tables:
+        known |= {
+            f'model.{name}.{key}': _LAYER_RULES[key]
+            for key in config.model[name]
+            if key in _LAYER_RULES
+        }
+    for step, of_table in _STEP_TABLES.items():
+        if any(step in config.model[name].steps for name in tables):
+            known |= {f'model.{step}.{key}': rule for key, rule in of_table.items()}
+    return known
+
+
+def _is_allowed(value: Any, rule: Rule) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    try:
+        return bool(rule.test(value))
+    except TypeError:  # a table that a config made anew may hold any type
+        return False
 
 
 def _layer_tables(config: ConfigDict) -> list[str]:
@@ -256,20 +268,29 @@ def _check_layer(name: str, config: ConfigDict) -> None:
     table = config.model[name]
     expected = set(_LAYER_KEYS.get(table.kind, ()))
     if not expected:
-        allowed = _LAYER_RULES['kind'][0]
+        allowed = _LAYER_RULES['kind'].allowed
         raise ValueError(f'config.model.{name}.kind={table.kind!r}: expected {allowed}')
     expected |= {'lrn', 'spatial_norm', 'dropout'} & set(table.steps)
     if name == config.model.layers[-1]:
         expected.discard('features')
     for key in expected ^ set(table):
-        problem = (
-            'is missing'
-            if key in expected
-            else 'is not read (classes come from model.num_classes)'
-            if key == 'features'
-            else f'is not read: {key!r} is not among its steps {tuple(table.steps)}'
-        )
-        raise ValueError(f'config.model.{name}.{key} {problem}')
+        full = f'model.{name}.{key}'
+        problem = 'is missing' if key in expected else why_not_read(full, config)
+        raise ValueError(f'config.{full} {problem}')
+
+
+def why_not_read(key: str, config: ConfigDict) -> str:
+    """Says why nothing reads `key` in this config, after the key: `is not …`."""
+    group, _, leaf = key.rpartition('.')
+    name = group.removeprefix('model.')
+    if name not in _layer_tables(config) or leaf not in _LAYER_RULES:
+        return 'is not a key of this config'
+    table = config.model[name]
+    if leaf == 'features':
+        return 'is not read: the classes come from config.model.num_classes'
+    if leaf in _CONV_KEYS:
+        return f'is not read: config.model.{name}.kind is {table.kind!r}'
+    return f'is not read: {leaf!r} is not among its steps {tuple(table.steps)}'
 
 
 def _check_together(config: ConfigDict) -> None:
@@ -345,8 +366,24 @@ def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON has it: tuples become lists."""
-    return json.loads(config.to_json())
+    """The config as JSON has it, with the format's number: tuples become lists."""
+    return {'format': FORMAT} | json.loads(config.to_json())
+
+
+def check_format(as_json: dict[str, Any], workdir: Path) -> None:
+    """Refuses the config.json of a run that another version began.
+
+    Raises:
+      ValueError: the random streams of version 0.1, its slices of folders and its keys
+        are not this version's; it can be neither continued nor evaluated as it was.
+    """
+    found = as_json.get('format', 1)
+    if found != FORMAT:
+        raise ValueError(
+            f'{workdir} holds a run of another version (format {found}, this one has '
+            f'{FORMAT}), whose random numbers, slices of folders and keys differ; take '
+            'another workdir, or the version of alexnet_jax that began it'
+        )
 
 
 def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -357,13 +394,15 @@ def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
       new: the same of the present config.
 
     Returns:
-      Lines `key: old → new`; empty if the run can go on.
+      Phrases `key=old, and you asked for new`; empty if the run can go on.
     """
     before, after = dict(_flat_json(old)), dict(_flat_json(new))
     return [
-        f'{key}: {before.get(key, "absent")} → {after.get(key, "absent")}'
+        f'{key}={before.get(key, "absent")}, and you asked for '
+        f'{after.get(key, "absent")}'
         for key in sorted(before.keys() | after.keys())
-        if key not in _FREE_ON_RESUME and before.get(key) != after.get(key)
+        if not (key in _RULES and _RULES[key].free)
+        and before.get(key) != after.get(key)
     ]
 
 

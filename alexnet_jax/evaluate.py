@@ -218,7 +218,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
         )
     if rows[0]['classes'] < progress.MANY_CLASSES:  # pyrefly: ignore
         cells = [line[:-1] for line in cells]
-    return tables.aligned(cells, right=range(1, 5))
+    return tables.aligned(cells)
 
 
 def main(argv: Sequence[str]) -> None:

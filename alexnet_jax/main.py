@@ -1,7 +1,9 @@
-"""The command line: `python -m alexnet_jax.main --config=FILE [--workdir=DIR]`.
+"""Trains a network, or goes on with a run.
 
-Intentionally short: flags become a validated config, and `train.py` does the rest.
-Any value of the config can be set as `--config.key=value`.
+    python -m alexnet_jax.main --config=NAME [--workdir=DIR] [--config.key=value …]
+
+Start the same command again, and the run goes on from its latest checkpoint. With
+--summary it prints what would be trained instead, and needs no data.
 """
 
 import os
@@ -20,6 +22,7 @@ if __name__ == '__main__':
 
 from absl import app, flags, logging
 
+from alexnet_jax import summary
 from alexnet_jax.system import command_line
 
 _CONFIG = command_line.define_config()
@@ -32,12 +35,22 @@ _STOP_AT_STEP = flags.DEFINE_integer(
     'Stop, checkpointed, after this step; the same command without it goes on.',
     lower_bound=1,
 )
+_SUMMARY = flags.DEFINE_bool(
+    'summary',
+    False,
+    'Print the parameters, shapes, multiply-adds, memory and steps, and stop.',
+)
 
 
 def main(argv: list[str]) -> None:
+    """Makes of the flags a validated config and a folder; `train.py` does the rest."""
     command_line.reject_positionals(argv)
     config = command_line.checked_config(_CONFIG)
-    workdir = Path(_WORKDIR.value or Path('runs', command_line.config_name(_CONFIG)))
+    if _SUMMARY.value:
+        print(summary.text(config))
+        return
+    default = Path('runs', command_line.config_name(_CONFIG))
+    workdir = command_line.local_path('workdir', _WORKDIR.value or default)
     logging.set_verbosity(logging.WARNING)
 
     from alexnet_jax import mesh, train

@@ -1,6 +1,8 @@
 """Every shipped config is whole, every key is read, every bad value is one line."""
 
+import functools
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,10 @@ BAD = [
     ({'train.eval_every_epochs': 0.0}, ['eval_every_epochs', '> 0']),
     ({'optimizer.learning_rate': -1.0}, ['learning_rate', '-1.0', '> 0']),
     ({'optimizer.learning_rate': float('nan')}, ['learning_rate', 'nan']),
+    ({'model.width': float('inf')}, ['model.width', 'inf']),
+    ({'model.conv1.init_bias': float('inf')}, ['init_bias', 'inf']),
+    ({'seed': -1}, ['seed=-1', '2**32 − 1']),
+    ({'seed': 2**32}, ['seed=4294967296', '2**32 − 1']),
     ({'optimizer.momentum': 1.0}, ['momentum', '1.0']),
     ({'optimizer.schedule': 'linear'}, ['schedule', "'linear'", "'plateau'"]),
     ({'optimizer.steps.epochs': (5.0, 3.0)}, ['steps.epochs', 'rising']),
@@ -184,4 +190,24 @@ def test_differences_name_what_matters_and_pass_what_does_not():
     new.mesh.tower = 1
     assert config_lib.blocking_differences(
         config_lib.to_json(old), config_lib.to_json(new)
-    ) == ['optimizer.learning_rate: 0.01 → 0.02']
+    ) == ['optimizer.learning_rate=0.01, and you asked for 0.02']
+
+
+def test_a_run_goes_on_with_other_values_of_the_keys_that_help_marks():
+    rules = config_lib.rules(load('paper'))
+    free = {key for key, rule in rules.items() if rule.free}
+    assert {'data.data_dir', 'mesh.tower', 'train.keep_checkpoints'} <= free
+    old = config_lib.to_json(load('paper'))
+    for key in rules:
+        new = json.loads(json.dumps(old))
+        *tables, leaf = key.split('.')
+        table = functools.reduce(dict.__getitem__, tables, new)
+        table[leaf] = 'another value'
+        differences = config_lib.blocking_differences(old, new)
+        assert len(differences) == (0 if key in free else 1), key
+
+
+def test_every_key_of_every_shipped_config_has_a_rule():
+    for name in PARAMETERS:
+        config = load(name)
+        assert dict(config_lib.flat(config)).keys() == config_lib.rules(config).keys()

@@ -217,9 +217,123 @@ def test_a_coordinator_that_never_answers_ends_in_time():
     assert 'Traceback' not in done.stderr
 
 
+def slurm(node: int, local: int, process: int, tasks: str) -> dict[str, str]:
+    """What srun says to one of two tasks."""
+    return {
+        'SLURM_JOB_ID': '7',
+        'SLURM_NTASKS': '2',
+        'SLURM_STEP_NODELIST': '127.0.0.1',
+        'SLURM_STEP_TASKS_PER_NODE': tasks,
+        'SLURM_NODEID': str(node),
+        'SLURM_LOCALID': str(local),
+        'SLURM_PROCID': str(process),
+    }
+
+
+TASK = """
+import sys
+import jax
+from alexnet_jax.configs import paper
+from alexnet_jax.system import processes
+
+config = paper.get_config()
+config.distributed.coordinator = 'auto'
+config.distributed.timeout_seconds = 60
+processes.start(config.distributed)
+print(f'{jax.process_index()}/{jax.process_count()}',
+      jax.config.values['jax_cuda_visible_devices'], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ('places', 'tasks', 'devices'),
+    [
+        # (node, number on it); jax alone would give device 0 to both.
+        ([(0, 0), (1, 0)], '1(x2)', ['all', 'all']),
+        ([(0, 0), (0, 1)], '2', ['0,1,2,3', '4,5,6,7']),
+    ],
+)
+def test_a_task_of_slurm_takes_its_share_of_its_nodes_devices(places, tasks, devices):
+    port = str(free_port())
+    gpus = {'CUDA_VISIBLE_DEVICES': '0,1,2,3,4,5,6,7', 'SLURM_GPUS_ON_NODE': '8'}
+    started = [
+        subprocess.Popen(
+            [sys.executable, '-c', TASK],
+            cwd=REPOSITORY,
+            env=environment()
+            | {'JAX_COORDINATOR_PORT': port}
+            | gpus
+            | slurm(node, local, i, tasks),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, (node, local) in enumerate(places)
+    ]
+    ends = [process.communicate(timeout=120) for process in started]
+    found = [err.strip().splitlines()[-1] for _, err in ends]
+    assert found == [f'{i}/2 {share}' for i, share in enumerate(devices)], ends
+    assert 'process 0 of 2: using 1 of 1 local devices' in ends[0][0]  # of the CPU
+    assert 'using' not in ends[1][0]
+
+
+ALL, JAXS_CHOICE = [], None
+
+
+@pytest.mark.parametrize(
+    ('variables', 'expected'),
+    [
+        ({}, JAXS_CHOICE),
+        (slurm(0, 0, 0, '1(x2)'), ALL),
+        (slurm(1, 0, 1, '2,1') | {'SLURM_GPUS_ON_NODE': '4'}, ALL),
+        (slurm(0, 1, 1, '2(x3),1') | {'SLURM_GPUS_ON_NODE': '4'}, [2, 3]),
+        (slurm(0, 1, 1, '2') | {'SLURM_GPUS_ON_NODE': '2'}, [1]),
+        (slurm(0, 1, 1, '2'), [1]),  # how many there are is not said
+        # The launcher shows each task its own alone.
+        (
+            slurm(0, 1, 1, '2')
+            | {'SLURM_GPUS_ON_NODE': '4', 'CUDA_VISIBLE_DEVICES': '2,3'},
+            ALL,
+        ),
+        (slurm(0, 1, 1, '2') | {'CUDA_VISIBLE_DEVICES': '0'}, ALL),
+        (
+            slurm(0, 1, 1, '2')
+            | {'SLURM_GPUS_PER_TASK': '2', 'CUDA_VISIBLE_DEVICES': '0,1'},
+            ALL,
+        ),
+        (slurm(0, 0, 0, '1') | {'JAX_LOCAL_DEVICE_IDS': '3'}, JAXS_CHOICE),
+        ({'OMPI_COMM_WORLD_LOCAL_SIZE': '1', 'OMPI_COMM_WORLD_LOCAL_RANK': '0'}, ALL),
+    ],
+)
+def test_which_devices_a_task_takes(variables, expected, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(('SLURM', 'OMPI', 'CUDA', 'ROCR', 'JAX_LOCAL')):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes.devices_of_this_task() == expected
+
+
+def test_the_line_says_how_many_of_how_many(monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.setenv('SLURM_GPUS_ON_NODE', '8')
+    assert processes.devices_line(1, 'gpu') == 'using 1 of 8 local devices'
+    assert processes.devices_line(2, 'cpu') == 'using 2 of 2 local devices'
+    for name, value in slurm(0, 0, 0, '4').items():
+        monkeypatch.setenv(name, value)
+    assert processes.devices_line(2, 'gpu').endswith('2 of 8 local devices, 4 tasks '
+                                                     'on this node')  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ('values', 'words'),
     [
+        ({'num_processes': 2}, ['num_processes=2', 'no coordinator', 'HOST:PORT']),
+        ({'process_id': 0}, ['process_id=0', 'no coordinator']),
+        (
+            {'coordinator': 'auto', 'num_processes': 2, 'process_id': 1},
+            ['process_id=1', "coordinator='auto'"],
+        ),
         ({'coordinator': 'host'}, ['host:port']),
         ({'coordinator': 'host:1'}, ['process_id=-1', 'num_processes=0']),
         (
@@ -228,7 +342,8 @@ def test_a_coordinator_that_never_answers_ends_in_time():
         ),
     ],
 )
-def test_half_a_description_is_named(values, words):
+def test_half_a_description_is_named(values, words, monkeypatch):
+    monkeypatch.delenv('JAX_COORDINATOR_ADDRESS', raising=False)
     settings = paper.get_config().distributed
     settings.update(values)
     with pytest.raises(ValueError, match='distributed') as error:
@@ -239,6 +354,10 @@ def test_half_a_description_is_named(values, words):
 def test_the_environment_can_say_it(monkeypatch):
     settings = paper.get_config().distributed
     assert processes.who_am_i(settings)[0] == ''
+    monkeypatch.setenv('SLURM_NTASKS', '8')
+    settings.coordinator = 'auto'
+    assert processes.who_am_i(settings) == ('auto', 8, -1)
+    settings.coordinator = ''
     for name, value in (
         ('JAX_COORDINATOR_ADDRESS', 'host:1234'),
         ('JAX_NUM_PROCESSES', '4'),

@@ -39,7 +39,7 @@ def test_top_5_is_shown_for_ten_classes_and_more(num_classes, shown):
 
 def test_a_table_is_aligned():
     rows = [('name', 'size'), ('conv1', '1'), ('fc', '1,000')]
-    assert tables.aligned(rows, right=[1]).splitlines() == [
+    assert tables.aligned(rows).splitlines() == [
         'name    size', 'conv1      1', 'fc     1,000',
     ]  # fmt: skip
 

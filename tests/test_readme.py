@@ -1,6 +1,5 @@
 """Every command of the README names modules, configs, targets and keys that exist."""
 
-import importlib
 import importlib.util
 import re
 import shlex
@@ -8,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import alexnet_jax
 from alexnet_jax import config as config_lib
 from alexnet_jax.configs import paper
+from alexnet_jax.system import config_arguments
 from experiments import ablations
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,7 +25,8 @@ KEYS = {f'config.{key}' for key, _ in config_lib.flat(paper.get_config())}
 
 
 @pytest.mark.parametrize('command', COMMANDS)
-def test_command_names_what_exists(command):
+def test_command_names_what_exists(command, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command)
     if words[0] == 'make':
         assert re.search(rf'^{words[1]}:', (REPOSITORY / 'Makefile').read_text(), re.M)
@@ -32,11 +34,7 @@ def test_command_names_what_exists(command):
         assert importlib.util.find_spec(words[words.index('-m') + 1])
     for word in words:
         if match := re.fullmatch(r'--(config|base)=(.*)', word):
-            file, *argument = match[2].split(':')
-            assert (REPOSITORY / file).is_file()
-            importlib.import_module(
-                f'alexnet_jax.configs.{Path(file).stem}'
-            ).get_config(*argument)
+            config_arguments.load(config_arguments.to_file(match[2]))
         elif match := re.fullmatch(r'--(config\.[\w.]+)=.*', word):
             assert match[1] in KEYS
     if 'experiments.sweep' in words:
@@ -53,3 +51,18 @@ def test_overrides_and_files_in_the_text_exist():
         assert (REPOSITORY / path).is_file(), path
     for name in re.findall(r'\]\((?!http)([^)]+)\)', README):
         assert (REPOSITORY / name).is_file(), name
+
+
+def test_the_package_names_each_of_its_modules():
+    named = set(re.findall(r'^([a-z_]+) ', alexnet_jax.__doc__ or '', re.M))
+    there = {
+        path.stem
+        for path in (REPOSITORY / 'alexnet_jax').iterdir()
+        if not path.stem.startswith('_') and path.suffix in ('', '.py')
+    }
+    assert there | {'configs'} == named
+
+
+def test_citation_has_the_packages_version():
+    text = (REPOSITORY / 'CITATION.cff').read_text()
+    assert f'\nversion: {alexnet_jax.__version__}\n' in text

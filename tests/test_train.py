@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh, model, optimizer, step, train, train_state
 from alexnet_jax.data import prepare
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint, trained
 from alexnet_jax.system import processes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -183,8 +183,21 @@ def test_every_key_is_read_by_a_run(whole_run, small, tmp_path, monkeypatch):
 
 def test_another_config_on_the_same_workdir_is_refused(whole_run, small):
     small.optimizer.learning_rate = 0.5
-    with pytest.raises(ValueError, match=r'optimizer.learning_rate: 0.001 → 0.5'):
+    with pytest.raises(ValueError, match=r'learning_rate=0.001, and you asked for 0.5'):
         train.train_and_evaluate(small, whole_run['workdir'])
+
+
+def test_a_workdir_of_version_0_1_is_refused_in_one_line(whole_run, small, tmp_path):
+    as_json = json.loads((whole_run['workdir'] / 'config.json').read_text())
+    assert as_json.pop('format') == config_lib.FORMAT
+    (tmp_path / 'config.json').write_text(json.dumps(as_json))
+    small.mesh.data, small.mesh.tower = 1, 2
+    for use in (lambda: train.train_and_evaluate(small, tmp_path),
+                lambda: trained.load(tmp_path)):  # fmt: skip
+        with pytest.raises(ValueError, match=r'version.*random numbers') as error:
+            use()
+        assert '\n' not in str(error.value) and str(tmp_path) in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):

@@ -61,7 +61,7 @@ SMALL_SET_SHARDS, SMALLEST_SHARD = 16, 128
 # 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
 JPEG_FRACTION = 0.25
 
-_PAPER_CONFIG = Path(__file__).parents[2] / 'configs' / 'paper.py'
+_PAPER_CONFIG = 'paper'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,12 @@
-"""What a run leaves behind: checkpoints, metrics, provenance, the best network."""
+"""What a run leaves behind and says of itself.
+
+checkpoint  saving, verifying and restoring (orbax); digests says what is compared
+trained     a workdir's best network, and layers that another run takes from it
+workdir     whether a folder can be used for a run
+writers     metrics.jsonl and TensorBoard (clu)
+provenance  config, code, versions, devices, command
+progress    a run's length, where its time goes, and its lines in the terminal
+log_window  the steps between two log lines
+overview    what is printed before the first step and after the last
+inspection  histograms and pictures of parameters
+"""

@@ -44,7 +44,7 @@ def print_overview(
             )  # fmt: skip
     total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     rows.append(('total', '', '', f'{total:,}', '', ''))
-    print(tables.aligned(rows, right=(3, 4, 5)))
+    print(tables.aligned(rows, left=(0, 1, 2)))
     if config.init.workdir:
         print(f'{", ".join(config.init.copy)}: from {config.init.workdir}')
     layout = ' × '.join(f'{axis}={size}' for axis, size in mesh.shape.items())

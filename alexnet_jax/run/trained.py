@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import optimizer, train_state
@@ -34,7 +35,8 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
       mesh: where the parameters go; None for one device.
 
     Raises:
-      ValueError: no run is there, or none of its checkpoints can be restored.
+      ValueError: no run is there, or one of another version, or none of its
+        checkpoints can be restored.
     """
     workdir = workdir.expanduser().absolute()
     config_file = workdir / 'config.json'
@@ -42,7 +44,10 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
         raise ValueError(
             f'{workdir} holds no run: there is no {config_file.name} in it'
         )
-    config = ConfigDict(json.loads(config_file.read_text()))
+    as_json = json.loads(config_file.read_text())
+    config_lib.check_format(as_json, workdir)
+    del as_json['format']
+    config = ConfigDict(as_json)
     checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
     network = model_lib.network_from_config(
         config.model,

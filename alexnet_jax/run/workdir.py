@@ -23,13 +23,16 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
         )
     config_file = workdir / 'config.json'
     if config_file.exists():
+        before = json.loads(config_file.read_text())
+        config_lib.check_format(before, workdir)
         differences = config_lib.blocking_differences(
-            json.loads(config_file.read_text()), config_lib.to_json(config)
+            before, config_lib.to_json(config)
         )
         if differences:
+            more = f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
             raise ValueError(
-                f'--workdir={workdir} holds a run of another config; take another '
-                f'workdir, or set back: {"; ".join(differences)}'
+                f'--workdir={workdir} holds a run with {"; ".join(differences[:3])}'
+                f'{more}; take another --workdir, or drop the override'
             )
     return workdir
 

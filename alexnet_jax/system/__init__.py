@@ -1,1 +1,11 @@
-"""The machine: flags and errors of commands, processes, caches, memory pages."""
+"""The machine and the command line; nothing here knows of networks.
+
+command_line       flags and a user's mistakes as one line
+config_arguments   --config.key=value, checked before anything is built
+processes          several processes of one run: start, agree, take turns
+signals            SIGTERM and Ctrl-C
+files              files that are whole or not there
+tables             aligned text
+compilation_cache  compiled programs are kept between runs
+huge_pages         a process is started so that it gets them
+"""

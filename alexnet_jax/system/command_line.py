@@ -2,7 +2,9 @@
 
 import contextlib
 import re
+import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,43 +13,103 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.system import config_arguments
+
+flags.disclaim_key_flags()  # --config is a flag of the command that defines it
 
 _ROOT = Path(__file__).parents[2]
-_CONFIG_FLAGS = {'config', 'base'}  # of all commands
+_CONFIG_FLAGS = ('config', 'base')  # of all commands
 _OURS = [_ROOT / name for name in ('alexnet_jax', 'configs', 'experiments')]
+_HELP = {'help', 'h', '?', 'helpshort'}
 
 
-def define_config(default: str | None = None) -> flags.FlagHolder:
-    """Defines `--config=FILE` with its `--config.key=value` overrides."""
+def define_config(name: str = 'config') -> flags.FlagHolder:
+    """Defines `--config=NAME` with its `--config.key=value` overrides."""
     return config_flags.DEFINE_config_file(
-        'config', default, 'Config file, e.g. configs/paper.py.', lock_config=True
+        name,
+        None,
+        'A shipped config by its name, or a file with a get_config() of your own '
+        '(it has a / or ends with .py). After a colon comes its argument, if it '
+        'takes one.',
+        lock_config=True,
     )
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; a mistake ends the program with one line.
-
-    ml_collections reports an unknown key or a wrong type from inside the parser, as an
-    exception under fifty lines of traceback, and what a config file raises as a text
-    that holds one.
-    """
+    """Parses the flags; a mistake, or --help, ends the program."""
+    ours = [name for name in _CONFIG_FLAGS if name in flags.FLAGS]
+    words = {word.lstrip('-') for word in argv[1:] if word.startswith('-')}
+    with user_errors():
+        for name in ours:
+            argv = config_arguments.with_files(argv, name)
+        if words & _HELP:
+            _print_help(argv, ours)
+            sys.exit(0)
+        for name in ours:
+            _check_config_flag(argv, name)
     try:
-        rest = flags.FLAGS(list(argv))
+        return flags.FLAGS(list(argv))
     except flags.Error as error:
-        lines = str(error).strip().splitlines()
-        if any(line.strip().startswith('Traceback') for line in lines):
-            lines = [re.sub(r'^\s*(\w+Error: )?', '', lines[-1])]
-        sys.exit(f'error: {" ".join(" ".join(lines).split())} (--help lists the flags)')
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f'error: in the config flags: {_one_line(error)}')
-    for name in _CONFIG_FLAGS & set(flags.FLAGS):
-        # ml_collections reports a missing file only where the config is first read.
-        if not flags.FLAGS[name].present:
-            continue
-        path = config_flags.get_config_filename(flags.FLAGS[name])
-        if not Path(path.partition(':')[0]).is_file():
-            sys.exit(f'error: --{name}={path}: there is no such file')
-    return rest
+        text = ' '.join(str(error).split())
+        sys.exit(f'error: {text} (--help lists the flags)')
+    except SystemExit:
+        if words & {'helpfull', 'helpxml'}:  # absl's, which ends with 1
+            sys.exit(0)
+        raise
+
+
+def _check_config_flag(argv: Sequence[str], name: str) -> None:
+    file = _given(argv, name)
+    changed = [key for key, _ in config_arguments.overrides(argv, name)]
+    if file is not None:
+        config = config_arguments.load(file, name)
+        config_arguments.check(argv, name, config)
+    elif changed:
+        raise ValueError(
+            f'--{name}.{changed[0]} changes a value of a config, and --{name}=NAME is '
+            'missing'
+        )
+
+
+def _given(argv: Sequence[str], name: str) -> str | None:
+    """The last value of `--name=value` or `--name value`."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if match := re.fullmatch(f'--?{name}(=(.*))?', word):
+            found = match[2] if match[1] else following
+    return found
+
+
+def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
+    """Usage, flags and configs on the first screen; then every key of a config."""
+    if hasattr(signal, 'SIGPIPE'):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # … --help | head
+    main = sys.modules['__main__']
+    spec = main.__spec__
+    command = spec.name.removesuffix('.__main__') if spec else Path(argv[0]).stem
+    options = ''.join(f' --{n}=NAME [--{n}.key=value …]' for n in config_names)
+    print(f'usage: python -m {command}{options} [--flag=value …]\n')
+    print((main.__doc__ or '').strip() + '\n\nflags:')
+    for flag in flags.FLAGS.get_key_flags_for_module(argv[0]):
+        boolean = ' ' if flag.boolean else '=…'
+        default = '' if flag.default in (None, False) else f' (default: {flag.default})'
+        left = f'  --{flag.name}{boolean}'
+        text = f'{left:<19} {flag.help}{default}'
+        print(textwrap.fill(text, 80, subsequent_indent=20 * ' '))
+    for name in config_names:
+        print(f'\nconfigs, --{name}=NAME:')
+        for config, line in config_arguments.shipped().items():
+            text = f'  {config:<15} {line}'
+            print(textwrap.fill(text, 80, subsequent_indent=18 * ' '))
+        file = _given(argv, name) or config_arguments.to_file('paper')
+        config = config_arguments.load(file, name)
+        print(
+            f'\nFor example:\n  python -m {command} --{name}=demo '
+            f'--{name}.train.epochs=2 --{name}.model.conv1.lrn=False\n'
+            f'\nkeys, --{name}.KEY=value, with the values of {_name(file)}; * may '
+            'change when a run goes on:'
+        )
+        print(config_arguments.describe_keys(config, name))
 
 
 def reject_positionals(argv: Sequence[str]) -> None:
@@ -62,7 +124,11 @@ def reject_positionals(argv: Sequence[str]) -> None:
 def checked_config(holder: flags.FlagHolder) -> ConfigDict:
     """The validated config of `--config`; a mistake ends the program with one line."""
     if holder.value is None:
-        sys.exit('error: --config=FILE is needed, e.g. --config=configs/demo.py')
+        names = ', '.join(config_arguments.shipped())
+        sys.exit(
+            f'error: --{holder.name}=NAME is needed, such as --{holder.name}=demo; '
+            f'there are {names}, and files of your own'
+        )
     with user_errors():
         config_lib.validate(holder.value)
     return holder.value
@@ -70,9 +136,22 @@ def checked_config(holder: flags.FlagHolder) -> ConfigDict:
 
 def config_name(holder: flags.FlagHolder) -> str:
     """The config file's name without `.py`, with its argument: `one_tower-2014`."""
-    path = config_flags.get_config_filename(flags.FLAGS[holder.name])
-    file, _, argument = path.partition(':')
-    return '-'.join(filter(None, [Path(file).stem, argument]))
+    return _name(config_flags.get_config_filename(flags.FLAGS[holder.name]))
+
+
+def _name(file: str) -> str:
+    path, _, argument = file.partition(':')
+    return '-'.join(filter(None, [Path(path).stem, argument]))
+
+
+def local_path(flag: str, value: str | Path) -> Path:
+    """A path that a flag names; a URL ends the program with one line."""
+    if re.match(r'\w+://', str(value)):
+        sys.exit(
+            f'error: --{flag}={value}: URLs are not written to; give a folder of this '
+            'machine (or of a file system that is mounted on it)'
+        )
+    return Path(value)
 
 
 @contextlib.contextmanager

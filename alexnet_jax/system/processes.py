@@ -17,6 +17,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+_TASKS = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+_GPUS_ON_NODE = 'SLURM_GPUS_ON_NODE'
+# With these SLURM shows each task no other GPUs than its own.
+_GIVES_EACH_ITS_OWN = ('SLURM_GPUS_PER_TASK', 'SLURM_NTASKS_PER_GPU')
+
 
 def start(settings: Mapping[str, Any]) -> None:
     """Joins the other processes, if the settings or the environment name any.
@@ -36,12 +41,15 @@ def start(settings: Mapping[str, Any]) -> None:
     coordinator, count, index = who_am_i(settings)
     if not coordinator:
         return
+    local_devices = devices_of_this_task()
     seconds = settings['timeout_seconds']
     automatic = coordinator == 'auto'
     failure = (
         f'error: the processes did not find each other within {seconds} s '
-        f'(config.distributed.coordinator={coordinator!r}, process {index} of {count}, '
-        'timeout_seconds): is process 0 running there, and are all the others started?'
+        f'(config.distributed.coordinator={coordinator!r}'
+        + ('' if automatic else f', process {index} of {count}')
+        + ', timeout_seconds): is process 0 running there, and are all the others '
+        'started?'
     )
     # jaxlib aborts with a stack trace at its own time-out, and raises nothing.
     watchdog = threading.Timer(seconds, _exit, [failure])
@@ -52,6 +60,7 @@ def start(settings: Mapping[str, Any]) -> None:
             coordinator_address=None if automatic else coordinator,
             num_processes=None if automatic else count,
             process_id=None if automatic else index,
+            local_device_ids=local_devices,
             initialization_timeout=seconds + 30,
             heartbeat_timeout_seconds=seconds,
             shutdown_timeout_seconds=seconds,
@@ -66,19 +75,34 @@ def start(settings: Mapping[str, Any]) -> None:
     multihost_utils.sync_global_devices('start')
     if jax.process_index():
         sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  for as long as it lives
+    print(
+        f'process {jax.process_index()} of {jax.process_count()}: '
+        + devices_line(jax.local_device_count(), jax.default_backend()),
+        flush=True,
+    )
 
 
 def who_am_i(settings: Mapping[str, Any]) -> tuple[str, int, int]:
     """(coordinator, number of processes, index of this one); '' if there is only one.
 
     Raises:
-      ValueError: a coordinator without a port, a count or an index.
+      ValueError: a coordinator without a port, a count or an index; a count or an
+        index without a coordinator, or with 'auto', which finds them.
     """
     coordinator = settings['coordinator'] or os.environ.get(
         'JAX_COORDINATOR_ADDRESS', ''
     )
     count, index = settings['num_processes'], settings['process_id']
     if coordinator in ('', 'auto'):
+        if count or index >= 0:
+            given = 'no coordinator' if not coordinator else "coordinator='auto'"
+            raise ValueError(
+                f'config.distributed.num_processes={count} and '
+                f'config.distributed.process_id={index} with {given}: give both with '
+                'config.distributed.coordinator=HOST:PORT of process 0, or neither'
+            )
+        for name in _TASKS if coordinator else ():
+            count = count or _number_in_environment(name, 0)
         return coordinator, count, index
     count = count or _number_in_environment('JAX_NUM_PROCESSES', 0)
     index = index if index >= 0 else _number_in_environment('JAX_PROCESS_ID', -1)
@@ -97,8 +121,67 @@ def who_am_i(settings: Mapping[str, Any]) -> tuple[str, int, int]:
     return coordinator, count, index
 
 
+def devices_of_this_task() -> list[int] | None:
+    """Which of the devices that this process sees it takes; `[]`: all of them.
+
+    jax gives a task of SLURM or Open MPI the one device with the number of the task on
+    its node, so that a single task on a node of eight GPUs would use one of them. Here
+    a task that is alone on its node takes all. Several divide what they see, unless the
+    launcher has given each its own, which then is all that it sees. None leaves it to
+    jax: JAX_LOCAL_DEVICE_IDS says it, or neither launcher started this process.
+    """
+    tasks, local = tasks_on_this_node()
+    if 'JAX_LOCAL_DEVICE_IDS' in os.environ or not tasks:
+        return None
+    visible, on_node = _visible_devices(), _number_in_environment(_GPUS_ON_NODE, 0)
+    if tasks == 1 or 0 < visible < max(tasks, on_node):
+        return []
+    if any(name in os.environ for name in _GIVES_EACH_ITS_OWN):
+        return []
+    share = max(1, visible // tasks)
+    return list(range(local * share, (local + 1) * share))
+
+
+def tasks_on_this_node() -> tuple[int, int]:
+    """(tasks of this step on this node, the number of this one); (0, 0): unknown."""
+    environ = os.environ
+    if 'OMPI_COMM_WORLD_LOCAL_SIZE' in environ:
+        return (
+            _number_in_environment('OMPI_COMM_WORLD_LOCAL_SIZE', 1),
+            _number_in_environment('OMPI_COMM_WORLD_LOCAL_RANK', 0),
+        )
+    per_node = environ.get('SLURM_STEP_TASKS_PER_NODE')
+    if not per_node or 'SLURM_LOCALID' not in environ:
+        return 0, 0
+    counts: list[int] = []
+    for part in per_node.split(','):  # '4(x3),2': 4 on each of three nodes, 2 on one
+        tasks, _, times = part.rstrip(')').partition('(x')
+        counts += [int(tasks)] * int(times or 1)
+    node = _number_in_environment('SLURM_NODEID', 0)
+    return counts[min(node, len(counts) - 1)], int(environ['SLURM_LOCALID'])
+
+
+def devices_line(used: int, backend: str) -> str:
+    """Says how many of the node's devices a process uses, where that can be known."""
+    visible = on_node = used
+    if backend != 'cpu':
+        visible = _visible_devices() or used
+        on_node = _number_in_environment(_GPUS_ON_NODE, visible)
+    tasks, _ = tasks_on_this_node()
+    line = f'using {used} of {max(visible, on_node)} local devices'
+    return line + (f', {tasks} tasks on this node' if tasks > 1 else '')
+
+
+def _visible_devices() -> int:
+    """How many the environment lets this process see; 0 where it does not say."""
+    for name in ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES'):
+        if listed := os.environ.get(name):
+            return len(listed.split(','))
+    return _number_in_environment(_GPUS_ON_NODE, 0)
+
+
 def _number_in_environment(name: str, default: int) -> int:
-    value = os.environ.get(name, str(default))
+    value = os.environ.get(name) or str(default)
     if not value.lstrip('-').isdecimal():
         raise ValueError(f'the environment has {name}={value!r}; expected a number')
     return int(value)

@@ -3,17 +3,17 @@
 from collections.abc import Collection, Sequence
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Joins rows of cells to lines whose columns have equal widths.
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Lays rows out in columns of equal width, two spaces apart.
 
     Args:
-      rows: the header first.
-      right: columns that are aligned at the right, as numbers are.
+      rows: of equally many cells; the first is the heading.
+      left: columns that are aligned to the left; the others are numbers.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join(
         '  '.join(
-            f'{cell:>{width}}' if column in right else f'{cell:<{width}}'
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

@@ -1,0 +1,210 @@
+"""Configs by name, and each mistake on a command line as one line that helps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import __main__ as commands
+from alexnet_jax import config as config_lib
+from alexnet_jax.configs import demo, paper
+from alexnet_jax.system import config_arguments
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, '-m', *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_a_name_is_a_shipped_config_and_a_path_is_a_path(tmp_path):
+    for value in ('demo', 'cuda_convnet:18pct'):
+        file, _, argument = config_arguments.to_file(value).partition(':')
+        assert Path(file) == REPOSITORY / 'configs' / f'{value.split(":")[0]}.py'
+        assert argument == value.partition(':')[2]
+    assert config_arguments.to_file('configs/demo.py') == 'configs/demo.py'
+    mine = tmp_path / 'mine.py'
+    mine.touch()
+    assert config_arguments.to_file(f'{mine}:3') == f'{mine}:3'
+    words = [
+        'main',
+        '--config',
+        'demo',
+        '--config.train.epochs',
+        '2',
+        '--',
+        '--config=x',
+    ]
+    demo_file = config_arguments.to_file('demo')
+    assert config_arguments.with_files(words, 'config') == [
+        *('main', '--config', demo_file),
+        *('--config.train.epochs', '2', '--', '--config=x'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        ('cifar', ['--base=cifar', 'nearest is cifar10', 'caffe, caffenet']),
+        ('nothing_like_it', ['nothing_like_it', 'there are caffe']),
+        ('configs/dmo.py', ['configs/dmo.py', 'no such file', '--base=demo']),
+        ('elsewhere/paper.py', ['no such file', '--base=paper']),
+    ],
+)
+def test_an_unknown_config_is_answered_with_what_there_is(value, words):
+    with pytest.raises(ValueError, match=r'^--base=') as error:
+        config_arguments.to_file(value, 'base')
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_every_shipped_config_says_what_it_is():
+    known = config_arguments.shipped()
+    assert set(known) == {p.stem for p in REPOSITORY.glob('configs/[!_]*.py')}
+    assert all(line.endswith('.') for line in known.values())
+
+
+KEYS = [
+    ('optimizer.lr=1', ['optimizer.learning_rate']),
+    ('optimizer.wd=1', ['optimizer.weight_decay']),
+    ('model.conv1.lnr=False', ['nearest: --config.model.conv1.lrn']),
+    ('batch_size=3', ['nearest: --config.train.batch_size']),
+    ('data.epochs=3', ['nearest: --config.train.epochs']),
+    ('model.conv3.lrn=True', ["'lrn' is not among its steps", 'model.conv1.lrn']),
+    ('model.fc8.features=3', ['classes come from config.model.num_classes']),
+    ('model.fc6.kernel=3', ["config.model.fc6.kind is 'dense'"]),
+    ('optimizer.learning-rate=1', ['nearest: --config.optimizer.learning_rate']),
+    ('model.widht=1', ['nearest: --config.model.width']),
+    ('train.epochs.first=1', ['is not a key', '--config.train.epochs']),
+    ('model=1', ['model is a table', '--config.model.']),
+]
+VALUES = [
+    ('train.epochs=abc', 'a number ≥ 0'),
+    ('train.batch_size=2.5', 'a whole number ≥ 1'),
+    ('model.num_classes=ten', 'a whole number, 0 (the data set’s count) or ≥ 2'),
+    ('data.mirror=maybe', 'True or False'),
+    ('optimizer.bias_cuts=(1,', 'a tuple, epochs > 0 in rising order'),
+]
+
+
+@pytest.mark.parametrize(
+    ('override', 'words'),
+    [*KEYS, *((o, [f': expected {allowed}']) for o, allowed in VALUES)],
+)
+def test_a_wrong_override_is_one_line_with_the_full_key(override, words):
+    with pytest.raises(ValueError, match=r'^--config') as error:
+        config_arguments.check(
+            ['main', f'--config.{override}'], 'config', paper.get_config()
+        )
+    message = str(error.value)
+    assert message.startswith(f'--config.{override}') and '\n' not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['--config.train.batch_size=64', '--config.train.epochs', '2'],
+        ['--config.data.mirror', '--noconfig.data.random_crop', '--stop_at_step=3'],
+        ['--config.data.source=folder', "--config.init.copy=('conv1',)"],
+        ['--', '--config.train.batchsize=64'],
+    ],
+)
+def test_what_ml_collections_understands_is_let_through(words):
+    config_arguments.check(['main', *words], 'config', paper.get_config())
+
+
+@pytest.mark.parametrize(
+    ('lines', 'words'),
+    [
+        (['import nothing_here'], ['line 1', "No module named 'nothing_here'"]),
+        (
+            [
+                'from alexnet_jax.configs import demo',
+                'def get_config():',
+                '    config = demo.get_config()',
+                '    config.train.epoch = 3',
+            ],
+            ['line 4', '"epoch" does not exist', 'Did you mean "epochs"'],
+        ),
+        (['def get_config(): pass'], ['no ConfigDict', 'paper.get_config()']),
+        (['def get_config(:'], ['SyntaxError']),
+    ],
+)
+def test_a_mistake_in_ones_own_config_is_one_line(lines, words, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text('\n'.join(lines))
+    with pytest.raises(ValueError, match=r'^--config=') as error:
+        config_arguments.load(str(file))
+    message = str(error.value)
+    assert str(file) in message and '\n' not in message
+    assert all(word in message for word in words), message
+    assert 'checkpoint_every_steps' not in message  # not the whole table
+
+
+def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
+    out = run('alexnet_jax.main', '--config=demo', '--help').stdout
+    first_screen = '\n'.join(out.splitlines()[:45])
+    for word in (
+        'usage: ',
+        '--config=',
+        '--workdir=',
+        '--summary',
+        '  demo ',
+        '  paper ',
+    ):
+        assert word in first_screen, word
+    assert '--config.model.conv1.lrn=False' in out
+    for key, value in config_lib.flat(demo.get_config()):
+        group, _, leaf = key.rpartition('.')
+        in_layers = group.removeprefix('model.') in demo.get_config().model.layers
+        assert (f'{leaf}=' if in_layers else f' {key}=') in out, key
+        assert value == '' or str(value) in ' '.join(out.split()), key
+    assert '\n* train.keep_checkpoints=2' in out and 'one of ' in out
+    assert 'a whole number ≥ 1' in out
+
+
+@pytest.mark.parametrize('command', [*commands.commands(), 'data.prepare'])
+def test_every_commands_help_exits_with_0(command):
+    if command == 'data.prepare' and 'prepare' in commands.commands():
+        pytest.skip('is alexnet_jax.prepare')
+    assert 'usage: ' in run(f'alexnet_jax.{command}', '--help').stdout
+
+
+def test_the_package_lists_its_commands_without_importing_them():
+    code = "import sys; sys.argv = ['x']; import runpy"
+    code += "; runpy.run_module('alexnet_jax', run_name='__main__')"
+    code += "; assert not {'jax', 'tensorflow', 'absl'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name, line in commands.commands().items():
+        assert f'  {name} ' in done.stdout and line and line in done.stdout
+    assert {'main', 'evaluate', 'figures'} <= set(commands.commands())
+    assert not {'train', 'model', 'config'} & set(commands.commands())
+
+
+def test_an_unknown_command_is_answered_with_the_nearest():
+    assert 'nearest is evaluate' in run('alexnet_jax', 'evalute', status=1).stderr
+
+
+def test_a_mistake_ends_main_with_one_line():
+    for words, expected in (
+        (['--config=demo', '--config.optimizer.lr=1'], 'learning_rate'),
+        (['--config=demo', '--workdir=gs://bucket/run'], 'gs://bucket/run'),
+        (['--config.train.epochs=3'], '--config=NAME is missing'),
+    ):
+        done = run('alexnet_jax.main', *words, status=1)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith('error: ') and expected in line
+    assert not (REPOSITORY / 'gs:').exists()
