@@ -5,7 +5,7 @@ import math
 import jax
 import pytest
 
-from alexnet_jax import mesh, optimizer, step, summary
+from alexnet_jax import mesh, optimizer, summary, train_state
 from alexnet_jax.configs import caffe, cifar10, clothing, cuda_convnet, demo, paper
 
 
@@ -27,7 +27,7 @@ def test_state_is_what_training_holds():
     network = summary.network_of(config)
     one = mesh.make_mesh(data=1, tower=1, towers=2, batch_size=1)
     tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1.0)
-    state = step.abstract_train_state(network, tx, one)
+    state = train_state.abstract_train_state(network, tx, one)
     held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state) if leaf.ndim)
     assert summary.memory(network, 1).state == held
     params = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.params))

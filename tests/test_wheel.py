@@ -127,7 +127,7 @@ def test_it_runs_in_an_empty_folder(
         f'--config.data.prepared_dir={prepared_dir}',
     ]
     out = call(script, 'main', '--config=mine.py', *where, cwd=tmp_path)
-    assert 'done:' in out
+    assert 'the last: validation' in out
     run = tmp_path / 'runs' / 'mine'
     assert json.loads((run / 'provenance.json').read_text())['starts'][0]['git'] is None
     out = call(script, 'evaluate', f'--workdir={run}', cwd=tmp_path)
@@ -150,4 +150,4 @@ def test_every_command_of_it_runs_in_an_empty_folder(bin_folder, tmp_path):
     assert 'classes: 10' in out
     small = ['--config.train.epochs=0', '--config.train.steps=2']
     out = call(script, 'main', '--config=demo', *small, cwd=tmp_path, **home)
-    assert 'done:' in out and (tmp_path / 'runs' / 'demo' / 'result.json').is_file()
+    assert 'the last: validation' in out and (tmp_path / 'runs' / 'demo' / 'result.json').is_file()
