@@ -150,4 +150,5 @@ def test_every_command_of_it_runs_in_an_empty_folder(bin_folder, tmp_path):
     assert 'classes: 10' in out
     small = ['--config.train.epochs=0', '--config.train.steps=2']
     out = call(script, 'main', '--config=demo', *small, cwd=tmp_path, **home)
-    assert 'the last: validation' in out and (tmp_path / 'runs' / 'demo' / 'result.json').is_file()
+    assert 'the last: validation' in out
+    assert (tmp_path / 'runs' / 'demo' / 'result.json').is_file()
