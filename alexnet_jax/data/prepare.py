@@ -26,7 +26,9 @@ import dataclasses
 import fcntl
 import hashlib
 import io
+import itertools
 import json
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -48,7 +50,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tensorflow_datasets.core import dataset_info
 from tqdm import tqdm
 
-from alexnet_jax.data import sources
+from alexnet_jax.data import folders, sources, splits, tfds_sets
 from alexnet_jax.system import command_line
 
 ENCODINGS = ('raw', 'jpeg')
@@ -60,6 +62,11 @@ SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are sma
 SMALL_SET_SHARDS, SMALLEST_SHARD = 16, 128
 # 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
 JPEG_FRACTION = 0.25
+PUBLISHED_COUNTS = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
+}
+
+SOURCE_RECORD = 'source.json'
 
 _PAPER_CONFIG = 'paper'
 
@@ -97,22 +104,35 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
       ValueError: one line on what is missing or wrong.
     """
     _check(data)
+    found = [
+        path
+        for path in sorted(_root(data).glob(_name(data, '*/1.0.0')))
+        if _complete(path, data)
+    ]
+    if data.source == 'folder' and data.data_dir:
+        folder = Path(data.data_dir).expanduser().resolve()
+        for directory in found:
+            record = directory / SOURCE_RECORD
+            if record.exists() and folders.unchanged(
+                json.loads(record.read_text()), folder
+            ):
+                return _open(directory, data)
     try:
-        source = sources.open_source(
+        source = open_source(
             data, largest_gb=data.auto_prepare_gb if prepare_missing else 0.0
         )
     except sources.SourceNotFoundError:
         # Once prepared, the source is needed no more.
-        found = [
-            d for d in _root(data).glob(_name(data, '*/1.0.0')) if _complete(d, data)
-        ]
         if len(found) != 1:
             raise
         return _open(found[0], data)
     directory = _directory(data, source)
-    if not _complete(directory, data):
+    if _complete(directory, data):
+        with contextlib.suppress(OSError):  # the set of someone else
+            _record_source(directory, source)
+    else:
         gigabytes = _record_bytes(data) / 1e9
-        gigabytes *= sum(source.split_sizes[s] for s in sources.named_splits(data))
+        gigabytes *= sum(source.split_sizes[s] for s in splits.named_splits(data))
         if not prepare_missing or gigabytes > data.auto_prepare_gb:
             raise ValueError(
                 f'{data.source} is not prepared at {data.stored_size} pixels; it would '
@@ -123,9 +143,37 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
     return _open(directory, data)
 
 
+def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.Source:
+    """The source that config.data names.
+
+    Args:
+      data: config.data.
+      largest_gb: TFDS downloads or generates no larger set than this on the way.
+
+    Raises:
+      SourceNotFoundError: there is none.
+      ValueError: it is no set of images with classes, or lacks a split or its images.
+    """
+    _check(data)
+    if data.source == 'folder':
+        source = folders.open_folder(data)
+    else:
+        source = tfds_sets.open_tfds(data, largest_gb)
+    for split in splits.named_splits(data):
+        if split not in source.split_sizes:
+            raise ValueError(
+                f'{data.source} has no split {split!r}; it has '
+                f'{", ".join(source.split_sizes)}; choose with '
+                "--config.data.train_split=…, validation_split, test_split ('': none)"
+            )
+        if not source.split_sizes[split]:
+            raise ValueError(f'the split {split!r} of {data.source} has no images')
+    return source
+
+
 def prepare(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     *,
     workers: int = 1,
     skip_bad: bool = False,
@@ -134,7 +182,7 @@ def prepare(
 
     Args:
       data: config.data.
-      source: what `sources.open_source` found for it.
+      source: what `open_source` found for it.
       workers: processes that decode and resize.
       skip_bad: leave images out that cannot be decoded, instead of stopping.
 
@@ -144,10 +192,10 @@ def prepare(
     """
     _check(data)
     directory = _directory(data, source)
-    splits = sources.named_splits(data)
+    named = splits.named_splits(data)
     to_write = sum(
         shard.stop - shard.start
-        for split in splits
+        for split in named
         if not _statistics(directory, split).exists()
         for shard in _shards(data, source, split, directory)
         if not shard.done
@@ -159,11 +207,12 @@ def prepare(
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / '.lock'):
             _remove_temporaries(directory)
-            for split in splits:
+            for split in named:
                 if not _statistics(directory, split).exists():
                     _prepare_split(data, source, split, directory, workers, skip_bad)
             dataset = _open(directory, data)
             _write_plain_files(dataset, data)
+            _record_source(directory, source)
     except OSError as error:
         raise ValueError(
             f'cannot write {directory}: {error.strerror or error} '
@@ -206,29 +255,27 @@ def features_of(
     size: int, encoding: str, class_names: Sequence[str]
 ) -> tfds.features.FeaturesDict:
     """TFDS features of the prepared records."""
+    return _features(size, encoding, names=list(class_names))
+
+
+def _features(size: int, encoding: str, **classes: Any) -> tfds.features.FeaturesDict:
     shape = (size, size, 3)
     if encoding == 'raw':
         image = tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding='bytes')
     else:
         image = tfds.features.Image(shape=shape, encoding_format='jpeg')
-    label = tfds.features.ClassLabel(names=list(class_names))
+    label = tfds.features.ClassLabel(**classes)
     return tfds.features.FeaturesDict({'image': image, 'label': label})
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shard:
-    """The work of one process: examples [start, stop) of a split into one file."""
+    """Examples [start, stop) of a split, which go into one file."""
 
-    source: sources.FolderSource | sources.TfdsSource
     split: str
     start: int
     stop: int
     path: Path
-    size: int
-    fit: str
-    encoding: str
-    jpeg_quality: int
-    skip_bad: bool = False
 
     @property
     def sums(self) -> Path:
@@ -242,19 +289,33 @@ class _Shard:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Task:
+    """What a process needs to write a shard, and no more: it is pickled."""
+
+    shard: _Shard
+    rows: sources.Rows
+    classes: int
+    size: int
+    fit: str
+    encoding: str
+    jpeg_quality: int
+    skip_bad: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class _Outcome:
     """What came of a shard."""
 
     examples: int  # that the source had
+    left_out: list[int]  # those that cannot be decoded, counted within the split
     undecodable: list[str]  # a line for each: its key and what is wrong
 
 
-def _write_shard(
-    shard: _Shard, advance: Callable[[], object] = lambda: None
-) -> _Outcome:
+def _write_shard(task: _Task, advance: Callable[[], object] = lambda: None) -> _Outcome:
     """Write a shard and its sums; nothing if it has images that stop the run."""
-    features = features_of(shard.size, shard.encoding, shard.source.class_names)
-    shape = (shard.size, shard.size, 3)
+    shard = task.shard
+    features = _features(task.size, task.encoding, num_classes=task.classes)
+    shape = (task.size, task.size, 3)
     pixel_sum = np.zeros(shape, np.uint64)
     product_sum = np.zeros((3, 3), np.int64)
     temporary = shard.path.with_name(f'.{shard.path.name}.{os.getpid()}')
@@ -262,16 +323,15 @@ def _write_shard(
     writer = array_record_module.ArrayRecordWriter(
         str(temporary), 'group_size:1,uncompressed'
     )
-    examples, undecodable = 0, []
+    examples, left_out, undecodable = 0, [], []
     try:
-        for key, encoded, label in shard.source.read(
-            shard.split, shard.start, shard.stop
-        ):
+        for key, encoded, label in task.rows.read():
             examples += 1
             advance()
             try:
-                record, pixels = _encode(encoded, shard)
+                record, pixels = _encode(encoded, task)
             except Exception as error:  # Pillow raises many kinds for a damaged file
+                left_out.append(shard.start + examples - 1)
                 undecodable.append(f'{key}: {_reason(error)}')
                 continue
             writer.write(features.serialize_example({'image': record, 'label': label}))
@@ -279,10 +339,10 @@ def _write_shard(
             flat = pixels.reshape(-1, 3).astype(np.float64)  # exact below 2**53
             product_sum += (flat.T @ flat).astype(np.int64)
         writer.close()
-        outcome = _Outcome(examples, undecodable)
+        outcome = _Outcome(examples, left_out, undecodable)
         if examples != shard.stop - shard.start:
             return outcome
-        if undecodable and not shard.skip_bad:
+        if undecodable and not task.skip_bad:
             return outcome
         num_bytes = temporary.stat().st_size
         os.replace(temporary, shard.path)
@@ -294,6 +354,7 @@ def _write_shard(
         num_bytes=num_bytes,
         pixel_sum=pixel_sum,
         product_sum=product_sum,
+        left_out=np.array(left_out, np.int64),
         undecodable=np.array(undecodable, np.str_),
     )
     return outcome
@@ -305,36 +366,36 @@ def _reason(error: Exception) -> str:
     return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
-def _encode(encoded: bytes, shard: _Shard) -> tuple[np.ndarray | bytes, np.ndarray]:
+def _encode(encoded: bytes, task: _Task) -> tuple[np.ndarray | bytes, np.ndarray]:
     """The image as stored, and its pixels uint8[S,S,3]."""
-    image = square(encoded, shard.size, shard.fit)
-    if shard.encoding == 'raw':
+    image = square(encoded, task.size, task.fit)
+    if task.encoding == 'raw':
         pixels = np.asarray(image)
         return pixels, pixels
     original = Image.open(io.BytesIO(encoded))
     untouched = (
         original.format == 'JPEG'
         and original.mode == 'RGB'
-        and original.size == (shard.size, shard.size)
+        and original.size == (task.size, task.size)
         and original.getexif().get(0x0112, 1) == 1  # not rotated
     )
     if not untouched:
         buffer = io.BytesIO()
-        image.save(buffer, 'JPEG', quality=shard.jpeg_quality)
+        image.save(buffer, 'JPEG', quality=task.jpeg_quality)
         encoded = buffer.getvalue()
     return encoded, np.asarray(Image.open(io.BytesIO(encoded)))
 
 
 def _prepare_split(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     split: str,
     directory: Path,
     workers: int,
     skip_bad: bool,
 ) -> None:
     shards = _shards(data, source, split, directory)
-    undecodable = _write_shards(shards, workers, skip_bad)
+    left_out, undecodable = _write_shards(data, source, shards, workers, skip_bad)
     _report_undecodable(directory, source, split, undecodable, skip_bad)
     counts, num_bytes, pixel_sum, product_sum = [], 0, 0, 0
     for shard in shards:
@@ -355,6 +416,8 @@ def _prepare_split(
             f'{source.name}, which has {expected:,} images that can be decoded; remove '
             f'{directory} and prepare it again'
         )
+    for name, array in source.arrangement(split, left_out).items():
+        _save_npy(directory / f'{name}-{split}.npy', array)
     _write_metadata(data, source, directory, {split: (counts, num_bytes)})
     _save_npz(
         _statistics(directory, split),
@@ -368,43 +431,69 @@ def _prepare_split(
         shard.sums.unlink()
 
 
-def _write_shards(shards: list[_Shard], workers: int, skip_bad: bool) -> list[str]:
-    """Write the shards that are not done; the undecodable images of all, in order."""
+def _write_shards(
+    data: ConfigDict,
+    source: sources.Source,
+    shards: list[_Shard],
+    workers: int,
+    skip_bad: bool,
+) -> tuple[list[int], list[str]]:
+    """Write the shards that are not done.
+
+    Returns:
+      The examples of all shards that cannot be decoded, and a line on each.
+    """
     outcomes = {}
     for shard in shards:
         if shard.done:
+            with np.load(shard.sums) as sums:
+                left_out = sums['left_out'].tolist() if 'left_out' in sums else []
             lines = _undecodable(shard.sums)
-            outcomes[shard.path] = _Outcome(shard.stop - shard.start, lines)
-    todo = [dataclasses.replace(s, skip_bad=skip_bad) for s in shards if not s.done]
+            outcomes[shard] = _Outcome(shard.stop - shard.start, left_out, lines)
+    todo = [s for s in shards if s not in outcomes]
     total = sum(s.stop - s.start for s in shards)
     workers = min(workers, len(todo))
+
+    def task(shard: _Shard) -> _Task:
+        return _Task(
+            shard=shard,
+            rows=source.rows(shard.split, shard.start, shard.stop),
+            classes=len(source.class_names),
+            size=data.stored_size,
+            fit=data.fit,
+            encoding=data.encoding,
+            jpeg_quality=data.jpeg_quality,
+            skip_bad=skip_bad,
+        )
+
     with tqdm(
         total=total,
         initial=total - sum(s.stop - s.start for s in todo),
-        desc=f'preparing {shards[0].source.name} {shards[0].split}',
+        desc=f'preparing {source.name} {shards[0].split}',
         unit=' images',
         mininterval=0.5,
     ) as bar:
         if workers <= 1:
-            outcomes |= {shard.path: _write_shard(shard, bar.update) for shard in todo}
+            outcomes |= {shard: _write_shard(task(shard), bar.update) for shard in todo}
         else:
-            outcomes |= _write_with_workers(todo, workers, bar)
-    lines = []
+            outcomes |= _write_with_workers(todo, task, workers, bar)
+    all_left_out, all_lines = [], []
     for shard in shards:
-        outcome = outcomes[shard.path]
+        outcome = outcomes[shard]
         if outcome.examples != shard.stop - shard.start:
             raise ValueError(
-                f'{shard.source.name} gave {outcome.examples:,} examples for '
+                f'{source.name} gave {outcome.examples:,} examples for '
                 f'{shard.split}[{shard.start}:{shard.stop}] where its metadata '
                 f'promises {shard.stop - shard.start:,}; remove it and get it again'
             )
-        lines += outcome.undecodable
-    return lines
+        all_left_out += outcome.left_out
+        all_lines += outcome.undecodable
+    return all_left_out, all_lines
 
 
 def _write_with_workers(
-    todo: list[_Shard], workers: int, bar: tqdm
-) -> dict[Path, _Outcome]:
+    todo: list[_Shard], task: Callable[[_Shard], _Task], workers: int, bar: tqdm
+) -> dict[_Shard, _Outcome]:
     # Forking a process that has started JAX or TensorFlow can deadlock.
     context = multiprocessing.get_context('spawn')
     images_read = context.Value('q', 0)
@@ -412,15 +501,20 @@ def _write_with_workers(
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, _start_worker, (images_read,)
     )
+    waiting = iter(todo)
+    futures = {}
     try:
-        futures = {pool.submit(_write_shard_in_worker, s): s.path for s in todo}
-        pending = set(futures)
-        while pending:
-            done, pending = concurrent.futures.wait(
-                pending, 0.5, concurrent.futures.FIRST_COMPLETED
+        while True:
+            # Few at a time, since a task holds its rows: those of all do not fit.
+            for shard in itertools.islice(waiting, 2 * workers - len(futures)):
+                futures[pool.submit(_write_shard_in_worker, task(shard))] = shard
+            if not futures:
+                break
+            done, _ = concurrent.futures.wait(
+                futures, 0.5, concurrent.futures.FIRST_COMPLETED
             )
             bar.update(images_read.value - (bar.n - bar.initial))
-            written |= {futures[future]: future.result() for future in done}
+            written |= {futures.pop(future): future.result() for future in done}
     except sources.SourceReadError as error:  # without the worker's traceback
         raise sources.SourceReadError(str(error)) from None
     except concurrent.futures.process.BrokenProcessPool as error:
@@ -450,8 +544,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _write_shard_in_worker(shard: _Shard) -> _Outcome:
-    return _write_shard(shard, _count_one)
+def _write_shard_in_worker(task: _Task) -> _Outcome:
+    return _write_shard(task, _count_one)
 
 
 def _count_one() -> None:
@@ -461,7 +555,7 @@ def _count_one() -> None:
 
 def _report_undecodable(
     directory: Path,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     split: str,
     undecodable: list[str],
     skip_bad: bool,
@@ -499,7 +593,7 @@ def _num_records(path: Path) -> int:
 
 def _shards(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     split: str,
     directory: Path,
 ) -> list[_Shard]:
@@ -511,22 +605,17 @@ def _shards(
     template = _template(source, split, directory)
     return [
         _Shard(
-            source=source,
             split=split,
             start=bounds[i],
             stop=bounds[i + 1],
             path=Path(template.sharded_filepath(shard_index=i, num_shards=count)),
-            size=data.stored_size,
-            fit=data.fit,
-            encoding=data.encoding,
-            jpeg_quality=data.jpeg_quality,
         )
         for i in range(count)
     ]
 
 
 def _template(
-    source: sources.FolderSource | sources.TfdsSource, split: str, directory: Path
+    source: sources.Source, split: str, directory: Path
 ) -> tfds.core.ShardedFileTemplate:
     return tfds.core.ShardedFileTemplate(
         data_dir=tfds.core.Path(directory),
@@ -538,16 +627,16 @@ def _template(
 
 def _write_metadata(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     directory: Path,
-    splits: dict[str, tuple[list[int], int]],
+    written: dict[str, tuple[list[int], int]],
 ) -> None:
-    """TFDS's metadata of the splits done before and of `splits`: (counts, bytes)."""
-    splits = dict(splits)
+    """TFDS's metadata of the splits done before and of `written`: (counts, bytes)."""
+    written = dict(written)
     for split in source.split_sizes:
         if (path := _statistics(directory, split)).exists():
             with np.load(path) as done:
-                splits[split] = done['shard_counts'].tolist(), int(done['num_bytes'])
+                written[split] = done['shard_counts'].tolist(), int(done['num_bytes'])
     # tfds.folder_dataset.write_metadata does the same, but not in a temporary folder.
     info = tfds.core.DatasetInfo(
         builder=dataset_info.DatasetIdentity(
@@ -568,7 +657,7 @@ def _write_metadata(
                 num_bytes=num_bytes,
                 filename_template=_template(source, split, directory),
             )
-            for split, (counts, num_bytes) in sorted(splits.items())
+            for split, (counts, num_bytes) in sorted(written.items())
         )
     )
     temporary = directory / '.metadata'
@@ -585,7 +674,7 @@ def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
     count = 0
     pixel_sum = np.zeros((data.stored_size, data.stored_size, 3), np.int64)
     product_sum = np.zeros((3, 3))
-    for split in sources.base_splits(data.train_split):
+    for split in splits.base_splits(data.train_split):
         with np.load(_statistics(directory, split)) as sums:
             count += int(sums['shard_counts'].sum())
             pixel_sum = pixel_sum + sums['pixel_sum']
@@ -622,15 +711,15 @@ def _undecodable(path: Path) -> list[str]:
 
 def _write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
     """The mean image and the colour components for readers without this package."""
-    splits = sources.base_splits(data.train_split)
-    name = '+'.join(splits)
+    names = splits.base_splits(data.train_split)
+    name = '+'.join(names)
     mean = io.BytesIO()
     np.save(mean, dataset.mean_image)
     picture = io.BytesIO()
     Image.fromarray(np.rint(dataset.mean_image).astype(np.uint8)).save(picture, 'PNG')
     pca = {
-        'splits': splits,
-        'images': sum(dataset.split_sizes[split] for split in splits),
+        'splits': names,
+        'images': sum(dataset.split_sizes[split] for split in names),
         'mean_colour': dataset.mean_image.mean((0, 1), np.float64).tolist(),
         # RGB in grey levels of 0–255; the component of the largest variance first.
         'variances': (dataset.colour_std.astype(np.float64) ** 2).tolist(),
@@ -655,10 +744,10 @@ def _differences_from_published(
     dataset: PreparedDataset, data: ConfigDict
 ) -> Iterator[str]:
     """A line for each count that is not the one that the data set is known by."""
-    published = sources.PUBLISHED_COUNTS.get(data.source)
+    published = PUBLISHED_COUNTS.get(data.source)
     if not published:
         return
-    for split in sources.named_splits(data):
+    for split in splits.named_splits(data):
         found, expected = dataset.split_sizes[split], published.get(split)
         left_out = dataset.left_out[split]
         if expected and found + left_out != expected:
@@ -675,12 +764,19 @@ def _differences_from_published(
 
 
 def _complete(directory: Path, data: ConfigDict) -> bool:
-    splits = sources.named_splits(data)
-    return all(_statistics(directory, split).exists() for split in splits)
+    # A folder was prepared in the order of its classes before, without hashes.
+    kinds = [_statistics]
+    kinds += [_hashes] if data.source == 'folder' else []
+    named = splits.named_splits(data)
+    return all(kind(directory, split).exists() for split in named for kind in kinds)
 
 
 def _statistics(directory: Path, split: str) -> Path:
     return directory / f'statistics-{split}.npz'
+
+
+def _hashes(directory: Path, split: str) -> Path:
+    return directory / f'hashes-{split}.npy'
 
 
 def _report(directory: Path, split: str) -> Path:
@@ -700,15 +796,32 @@ def _save_npz(path: Path, **arrays: Any) -> None:
     os.replace(temporary, path)
 
 
+def _save_npy(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    with temporary.open('wb') as file:
+        np.save(file, array)
+    os.replace(temporary, path)
+
+
+def _record_source(directory: Path, source: sources.Source) -> None:
+    """Keep what tells later that a folder has not changed."""
+    if isinstance(source, folders.FolderSource):
+        path = directory / SOURCE_RECORD
+        content = json.dumps(source.record(), indent=1) + '\n'
+        if path.exists() and path.read_text() == content:
+            return
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+        temporary.write_text(content)
+        os.replace(temporary, path)
+
+
 def _root(data: ConfigDict) -> Path:
     if data.prepared_dir:
         return Path(data.prepared_dir).expanduser().absolute()
     return sources.tfds_directory().absolute() / 'alexnet_jax'
 
 
-def _directory(
-    data: ConfigDict, source: sources.FolderSource | sources.TfdsSource
-) -> Path:
+def _directory(data: ConfigDict, source: sources.Source) -> Path:
     digest = hashlib.sha256(source.fingerprint.encode()).hexdigest()[:8]
     return _root(data) / _name(data, digest) / '1.0.0'
 
@@ -742,9 +855,15 @@ def _check(data: ConfigDict) -> None:
         raise ValueError(f'config.data.stored_size={data.stored_size}; at least 1')
     if not 1 <= data.jpeg_quality <= 100:
         raise ValueError(f'config.data.jpeg_quality={data.jpeg_quality}; 1 to 100')
+    for key in ('data_dir', 'prepared_dir'):
+        if re.match(r'\w+://', data[key]):
+            raise ValueError(
+                f'config.data.{key}={data[key]!r} is a URL; only folders of this '
+                'machine are read and written: copy it here, or mount it'
+            )
     for split in (data.train_split, data.validation_split, data.test_split):
         if split:
-            sources.base_splits(split)
+            splits.base_splits(split)
     if not data.train_split:
         raise ValueError("config.data.train_split=''; it must name a split")
 
@@ -794,7 +913,7 @@ def main(argv: Sequence[str]) -> None:
         _check(data)
         prepare(
             data,
-            sources.open_source(data),
+            open_source(data),
             workers=_WORKERS.value,
             skip_bad=_SKIP_BAD.value,
         )
