@@ -36,7 +36,7 @@ from experiments.benchmark import rounds
 
 SIZES = ((1_300_000, 1_000), (14_000_000, 21_841))  # files, classes
 TREES = ((1_000, 20), (8_000, 20), (8_000, 1_000))
-TASK = 5_208  # photographs of a shard of paper.py: SHARD_BYTES of JPEG
+TASK = 5_208  # photographs of a shard of paper.py: shards.SHARD_BYTES of JPEG
 WAYS = ('by hash', 'as strings')
 MIB = 2**20
 

@@ -28,7 +28,15 @@ from PIL import Image
 from tensorflow_datasets.core import dataset_info
 
 from alexnet_jax.configs import paper
-from alexnet_jax.data import folders, pipeline, prepare, sources
+from alexnet_jax.data import (
+    files,
+    folders,
+    images,
+    pipeline,
+    prepare,
+    prepared,
+    shards,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 CLOTHING = '--config=configs/clothing.py'
@@ -76,7 +84,7 @@ def by_hash(folder: Path, split: str) -> list[Path]:
     )
 
 
-def stored(dataset: prepare.PreparedDataset, split: str) -> list[dict]:
+def stored(dataset: prepared.PreparedDataset, split: str) -> list[dict]:
     """What TFDS itself reads from a prepared set."""
     builder = tfds.builder_from_directory(dataset.directory)
     return list(builder.as_data_source(split))
@@ -95,7 +103,7 @@ def encode(image: Image.Image, kind: str, **options) -> bytes:
 def test_square_image_of_the_stored_size_passes_untouched(kind):
     encoded = encode(photograph(32, 32), kind)
     pixels = np.asarray(Image.open(io.BytesIO(encoded)))
-    np.testing.assert_array_equal(np.asarray(prepare.square(encoded, 32)), pixels)
+    np.testing.assert_array_equal(np.asarray(images.square(encoded, 32)), pixels)
 
 
 @pytest.mark.parametrize('size', [(43, 32), (32, 77)])
@@ -103,7 +111,7 @@ def test_short_side_that_fits_is_cropped_and_not_resampled(size):
     image = photograph(*size)
     left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
     expected = np.asarray(image)[top : top + 32, left : left + 32]
-    result = np.asarray(prepare.square(encode(image, 'PNG'), 32))
+    result = np.asarray(images.square(encode(image, 'PNG'), 32))
     np.testing.assert_array_equal(result, expected)
 
 
@@ -115,14 +123,14 @@ def test_colour_modes_become_rgb(mode, kind, tolerance):
     image = photograph(32, 32)
     expected = image.convert(mode).convert('RGB') if mode in 'LP' else image
     options = {'quality': 95} if kind == 'JPEG' else {}
-    result = prepare.square(encode(image.convert(mode), kind, **options), 32)
+    result = images.square(encode(image.convert(mode), kind, **options), 32)
     difference = np.abs(np.asarray(result, int) - np.asarray(expected, int))
     assert difference.mean() <= tolerance
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
-    result = np.asarray(prepare.square(encode(Image.fromarray(values), 'PNG'), 32))
+    result = np.asarray(images.square(encode(Image.fromarray(values), 'PNG'), 32))
     np.testing.assert_array_equal(result, np.repeat((values >> 8)[..., None], 3, 2))
 
 
@@ -183,7 +191,7 @@ COLOURS = {
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize(('encoded', 'expected'), COLOURS.values(), ids=COLOURS)
 def test_known_colour_comes_out_of_every_kind_of_file(encoded, expected):
-    pixels = np.asarray(prepare.square(encoded, 16), int)
+    pixels = np.asarray(images.square(encoded, 16), int)
     assert np.abs(pixels - expected).max() <= 1
 
 
@@ -214,7 +222,7 @@ def test_rotation_tag_of_a_camera_is_followed(kind, orientation, as_stored):
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(as_stored(upright)))
     options = {'quality': 95, 'subsampling': 0} if kind == 'JPEG' else {}
-    result = prepare.square(encode(image, kind, exif=exif, **options), 32)
+    result = images.square(encode(image, kind, exif=exif, **options), 32)
     difference = np.abs(np.asarray(result, int) - upright[:, 4:36])
     assert difference.mean() <= (2 if kind == 'JPEG' else 0)
 
@@ -222,7 +230,7 @@ def test_rotation_tag_of_a_camera_is_followed(kind, orientation, as_stored):
 def test_warp_keeps_the_whole_image():
     image = photograph(40, 20)
     expected = image.resize((16, 16), Image.Resampling.BICUBIC)
-    result = prepare.square(encode(image, 'PNG'), 16, 'warp')
+    result = images.square(encode(image, 'PNG'), 16, 'warp')
     np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
 
 
@@ -297,7 +305,7 @@ def test_both_decoders_use_the_accurate_dct():
     exact = (basis.T @ blocks @ basis).swapaxes(1, 2).reshape(64, 64) + 128
     exact = exact.clip(0, 255)[..., None]
     encoded = jpeg_of(blocks)
-    preparation = np.asarray(prepare.square(encoded, 64))
+    preparation = np.asarray(images.square(encoded, 64))
     reading = simplejpeg.decode_jpeg(encoded, 'RGB')  # as the pipeline calls it
     fast = simplejpeg.decode_jpeg(encoded, 'RGB', fastdct=True)
     assert np.abs(preparation - exact).max() < 1
@@ -327,13 +335,13 @@ def test_pixels_in_training_are_those_of_the_statistics(tmp_path):
 
 @pytest.mark.parametrize('size', [(1, 1), (2000, 1), (3, 500)])
 def test_extreme_sizes_become_square(size):
-    assert prepare.square(encode(photograph(*size), 'PNG'), 8).size == (8, 8)
+    assert images.square(encode(photograph(*size), 'PNG'), 8).size == (8, 8)
 
 
 def test_reduction_does_not_alias():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255  # one pixel wide: grey from afar
-    result = np.asarray(prepare.square(encode(Image.fromarray(stripes), 'PNG'), 32))
+    result = np.asarray(images.square(encode(Image.fromarray(stripes), 'PNG'), 32))
     assert np.abs(result[4:-4, 4:-4].astype(int) - 127).max() <= 4
 
 
@@ -349,7 +357,7 @@ def test_folder_holds_every_image_with_its_class(folder, tmp_path):
     examples = stored(dataset, 'train')
     for example, file in zip(examples, by_hash(folder, 'train'), strict=True):
         assert dataset.class_names[example['label']] == file.parent.name
-        expected = prepare.square(file.read_bytes(), 16)
+        expected = images.square(file.read_bytes(), 16)
         np.testing.assert_array_equal(example['image'], np.asarray(expected))
 
 
@@ -423,10 +431,10 @@ def test_killed_preparation_resumes_without_redoing_shards(
     folder, tmp_path, monkeypatch
 ):
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
-    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', 3)
+    monkeypatch.setattr(shards, 'SHARD_EXAMPLES', 3)
     whole = prepare.open_prepared(data)
     data.prepared_dir = str(tmp_path / 'killed')
-    encode_image = prepare._encode
+    encode_image = images.encode
     calls = []
 
     def killed_at_the_eighth(*args):
@@ -435,14 +443,14 @@ def test_killed_preparation_resumes_without_redoing_shards(
         calls.append(args)
         return encode_image(*args)
 
-    monkeypatch.setattr(prepare, '_encode', killed_at_the_eighth)
+    monkeypatch.setattr(images, 'encode', killed_at_the_eighth)
     with pytest.raises(KeyboardInterrupt):
         prepare.open_prepared(data)
     with pytest.raises(ValueError, match='not prepared'):
         prepare.open_prepared(data, prepare_missing=False)
     done = []
     monkeypatch.setattr(
-        prepare, '_encode', lambda *args: done.append(args) or encode_image(*args)
+        images, 'encode', lambda *args: done.append(args) or encode_image(*args)
     )
     resumed = prepare.open_prepared(data)
     assert len(done) == 12 + 6 - 2 * 3  # two shards of three were finished
@@ -476,7 +484,7 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
             'stored_size': 16,
         }.items()
     ]
-    command = [sys.executable, '-m', 'alexnet_jax.data.prepare', *flags]
+    command = [sys.executable, '-m', 'alexnet_jax.prepare', *flags]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
     with (tmp_path / 'log').open('w') as log:
         killed = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=log)
@@ -538,7 +546,7 @@ def test_undecodable_images_stop_the_preparation_and_are_listed(folder, tmp_path
 def test_skipped_images_stay_out_of_every_count(
     folder, tmp_path, monkeypatch, shard_examples
 ):
-    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', shard_examples)
+    monkeypatch.setattr(shards, 'SHARD_EXAMPLES', shard_examples)
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
     clean = prepare.open_prepared(data)
     add_undecodable(folder)
@@ -561,7 +569,7 @@ def test_what_a_killed_run_skipped_stops_one_that_must_not_skip(
     folder, tmp_path, monkeypatch
 ):
     add_undecodable(folder)
-    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', 3)
+    monkeypatch.setattr(shards, 'SHARD_EXAMPLES', 3)
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
     source = prepare.open_source(data)
 
@@ -569,7 +577,7 @@ def test_what_a_killed_run_skipped_stops_one_that_must_not_skip(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, '_write_metadata', killed)
+        patch.setattr(prepared, 'write_metadata', killed)
         with pytest.raises(KeyboardInterrupt):
             prepare.prepare(data, source, skip_bad=True)
     with pytest.raises(ValueError, match=r'2 images .* cannot be decoded'):
@@ -587,7 +595,7 @@ def test_a_split_without_any_good_image_is_refused(folder, tmp_path):
 
 
 def test_missing_examples_and_damaged_shards_are_errors(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, 'SHARD_EXAMPLES', 3)
+    monkeypatch.setattr(shards, 'SHARD_EXAMPLES', 3)
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
     read = folders.FolderRows.read
     with monkeypatch.context() as patch:
@@ -599,7 +607,7 @@ def test_missing_examples_and_damaged_shards_are_errors(folder, tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, '_write_metadata', killed)
+        patch.setattr(prepared, 'write_metadata', killed)
         with pytest.raises(KeyboardInterrupt):
             prepare.open_prepared(data)
     shard, *_ = sorted(tmp_path.glob('prepared/*/1.0.0/photos-train*'))
@@ -625,7 +633,7 @@ def test_full_disk_is_foreseen_from_what_is_still_missing(
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
     free = 18 * 16 * 16 * 3  # the records of both splits
     monkeypatch.setattr(
-        sources.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(1, 1, free)
+        files.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(1, 1, free)
     )
     free -= 1
     with pytest.raises(ValueError, match=r'about 1\.38e-05 GB .* free; make room') as e:
@@ -751,7 +759,7 @@ def test_a_percentage_counts_without_the_images_left_out(tmp_path):
     assert read(data, 'train[:50%]')[0] == good
 
 
-def as_tfds_set(directory: Path, images: int, *, disable_shuffling: bool) -> None:
+def as_tfds_set(directory: Path, count: int, *, disable_shuffling: bool) -> None:
     """A TFDS set in array_record files, as generated: class by class."""
     info = tfds.core.DatasetInfo(
         builder=dataset_info.DatasetIdentity(
@@ -777,9 +785,9 @@ def as_tfds_set(directory: Path, images: int, *, disable_shuffling: bool) -> Non
     )
     path = str(template.sharded_filepath(shard_index=0, num_shards=1))
     writer = array_record_module.ArrayRecordWriter(path, 'group_size:1')
-    for i in range(images):
+    for i in range(count):
         pixels = np.array([[[0, i // 256, i % 256]]], np.uint8)
-        example = {'image': pixels, 'label': 4 * i // images}
+        example = {'image': pixels, 'label': 4 * i // count}
         writer.write(
             info.features.serialize_example(info.features.encode_example(example))
         )
@@ -790,7 +798,7 @@ def as_tfds_set(directory: Path, images: int, *, disable_shuffling: bool) -> Non
             [
                 tfds.core.SplitInfo(
                     name='train',
-                    shard_lengths=[images],
+                    shard_lengths=[count],
                     num_bytes=1,
                     filename_template=template,
                 )
@@ -962,17 +970,17 @@ def test_shared_cifar10_in_tfrecord_format(shared_data, tmp_path):
     assert source.split_sizes == {'train': 50_000, 'test': 10_000}
     assert source.class_names[:2] == ('airplane', 'automobile')
     rows = source.rows('test', 100, 130)
-    keys, images, labels = zip(*rows.read(), strict=True)
+    keys, encoded, labels = zip(*rows.read(), strict=True)
     assert keys[0] == 'test[100]'
     again = list(source.rows('test', 110, 112).read())
     assert [e[1:] for e in again] == [
-        (images[i], labels[i]) for i in (10, 11)
+        (encoded[i], labels[i]) for i in (10, 11)
     ]  # ranges are exact
     dataset = prepare.open_prepared(data)
     assert dataset.split_sizes == {'test': 10_000}
     example = stored(dataset, 'test[100:101]')[0]
     np.testing.assert_array_equal(
-        example['image'], np.asarray(Image.open(io.BytesIO(images[0])))
+        example['image'], np.asarray(Image.open(io.BytesIO(encoded[0])))
     )
     assert int(example['label']) == labels[0]
 
@@ -1011,7 +1019,7 @@ def test_real_imagenet_builder_on_stand_in_tars(tmp_path, capsys, monkeypatch):
     imagenet_tars(tmp_path / 'tfds' / 'downloads' / 'manual')
     with monkeypatch.context() as patch:
         full = shutil._ntuple_diskusage(1, 1, 0)
-        patch.setattr(sources.shutil, 'disk_usage', lambda path: full)
+        patch.setattr(files.shutil, 'disk_usage', lambda path: full)
         with pytest.raises(
             ValueError, match=r'0 GB are free; .* config\.data\.data_dir'
         ):
@@ -1042,7 +1050,7 @@ def test_too_large_a_set_prints_the_command_that_prepares_it(folder, tmp_path):
     with pytest.raises(ValueError, match=r'takes? about 1\.4e-05 GB') as error:
         prepare.open_prepared(data)
     command = str(error.value).split('prepare it with: ')[1]
-    assert command.startswith('python -m alexnet_jax.data.prepare --config=configs/')
+    assert command.startswith('python -m alexnet_jax.prepare --source=folder ')
     run = subprocess.run(
         [sys.executable, *command.split()[1:], '--workers=2'],
         cwd=REPOSITORY,
@@ -1124,7 +1132,7 @@ def test_unwritable_prepared_dir_is_one_line(folder, tmp_path):
 )
 def test_command_line_ends_in_one_line(tmp_path, arguments, message):
     run = subprocess.run(
-        [sys.executable, '-m', 'alexnet_jax.data.prepare', *arguments],
+        [sys.executable, '-m', 'alexnet_jax.prepare', *arguments],
         cwd=REPOSITORY,
         env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'TFDS_DATA_DIR': str(tmp_path)},
         capture_output=True,

@@ -102,7 +102,7 @@ class FolderSource:
         return FolderRows(
             self.directory / split,
             files.paths(start, stop),
-            files.labels[start:stop].copy(),  # a view is pickled with all of its array
+            files.labels[start:stop],
         )
 
     def arrangement(self, split: str, left_out: Sequence[int]) -> dict[str, np.ndarray]:

@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax import randomness
-from alexnet_jax.data import augment, splits
-from alexnet_jax.data.prepare import PreparedDataset
+from alexnet_jax.data import augment, prepared, splits
+from alexnet_jax.data.prepared import PreparedDataset
 
 Batch = dict[str, np.ndarray]
 
@@ -164,9 +164,12 @@ def read_ranges(dataset: PreparedDataset, split: str) -> tuple[splits.Range, ...
     Raises:
       ValueError: it is not an instruction, or reads nothing.
     """
-    prepared = _builder(dataset.directory).info.splits
+    directory = dataset.directory
+    hashes = {s: prepared.hashes(directory, s) for s in dataset.split_sizes}
     try:
-        found = splits.ranges(split, prepared, _arrays(dataset, 'hashes'))
+        found = splits.ranges(
+            split, _builder(directory).info.splits, prepared.arrays(hashes)
+        )
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
             f'cannot read the split {split!r}; prepared are '
@@ -174,14 +177,8 @@ def read_ranges(dataset: PreparedDataset, split: str) -> tuple[splits.Range, ...
             "each with slices like 'train[:90%]'"
         ) from error
     if not any(r.stop > r.start for r in found):
-        raise ValueError(f'the split {split!r} of {dataset.directory} has no examples')
+        raise ValueError(f'the split {split!r} of {directory} has no examples')
     return found
-
-
-def _arrays(dataset: PreparedDataset, name: str) -> dict[str, np.ndarray]:
-    """The arrays `<name>-<split>.npy` of the splits that have one, left on disk."""
-    paths = {s: dataset.directory / f'{name}-{s}.npy' for s in dataset.split_sizes}
-    return {s: np.load(p, mmap_mode='r') for s, p in paths.items() if p.exists()}
 
 
 def _reader(
@@ -217,7 +214,9 @@ def _record_reader(dataset: PreparedDataset, split: str) -> Callable[[int], byte
         for r in ranges
     }
     # Of a set whose records lie in the order in which they were generated.
-    permutations = _arrays(dataset, 'permutation')
+    permutations = prepared.arrays(
+        {s: prepared.permutation(dataset.directory, s) for s in records}
+    )
 
     def record(index: int) -> bytes:
         part = bisect.bisect_right(stops, index)

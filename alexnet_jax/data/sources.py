@@ -7,7 +7,6 @@ another process.
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -68,34 +67,13 @@ def tfds_directory() -> Path:
 
 def prepare_command(data: ConfigDict) -> str:
     """The command line that prepares what config.data describes."""
-    keys = ['source', 'train_split', 'validation_split', 'stored_size', 'encoding']
+    keys = ['train_split', 'validation_split', 'stored_size', 'encoding']
     keys += ['jpeg_quality'] if data.encoding == 'jpeg' else []
     keys += ['fit'] if data.fit != 'crop' else []
-    # '' and False are the defaults of configs/paper.py.
+    # '' and False are what the command has without them.
     keys += [
         k for k in ('data_dir', 'prepared_dir', 'test_split', 'download') if data[k]
     ]
-    flags = (shlex.quote(f'--config.data.{key}={data[key]}') for key in keys)
-    return ' '.join(
-        ['python -m alexnet_jax.data.prepare --config=configs/paper.py', *flags]
-    )
-
-
-def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
-    """Raise if an estimate of what will be written does not fit on the disk.
-
-    Args:
-      directory: where it goes; it need not exist yet.
-      num_bytes: the estimate.
-      key: the config value that says where it goes.
-    """
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if num_bytes > free:
-        raise ValueError(
-            f'about {num_bytes / 1e9:.3g} GB are still to be written to {directory} '
-            f'and {free / 1e9:.3g} GB are free; make room or choose another place '
-            f'with {key}'
-        )
+    flags = [f'--source={data.source}']
+    flags += [f'--config.data.{key}={data[key]}' for key in keys]
+    return shlex.join(['python', '-m', 'alexnet_jax.prepare', *flags])
