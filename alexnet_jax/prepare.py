@@ -1,11 +1,11 @@
-"""Prepare a data set: `python -m alexnet_jax.prepare --source=NAME | --config=FILE`.
+"""Turns a data set into square records, with its mean image and colour PCA.
 
     python -m alexnet_jax.prepare --source=imagenet2012 --workers=8
-    python -m alexnet_jax.prepare --config=configs/cifar10.py --workers=2
+    python -m alexnet_jax.prepare --config=cifar10 --workers=2
 
-One of the two is needed: --config=FILE prepares what the `data` part of a config
+One of the two is needed: --config=NAME prepares what the `data` part of a config
 describes; --source=NAME (a TFDS name, or 'folder' with --config.data.data_dir=DIR)
-alone takes the rest from configs/paper.py. Either goes with --config.data.KEY=VALUE.
+alone takes the rest from the config paper. Either goes with --config.data.KEY=VALUE.
 docs/preparation.md has what it writes, the decoders and the checks.
 """
 
@@ -14,20 +14,19 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax.configs import paper
 from alexnet_jax.data import prepare, prepared
 from alexnet_jax.system import command_line
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; --source without --config stands on configs/paper.py."""
+    """Parses the flags; --source without --config stands on the config paper."""
     names = [a.lstrip('-').partition('=')[0] for a in argv[1:] if a.startswith('-')]
     if 'source' in names and 'config.data.source' in names:
         sys.exit(
             'error: --source and --config.data.source name the same thing; give one'
         )
     if 'source' in names and 'config' not in names:
-        argv = [argv[0], f'--config={paper.__file__}', *argv[1:]]
+        argv = [argv[0], '--config=paper', *argv[1:]]
     return command_line.parse_flags(argv)
 
 
@@ -40,8 +39,8 @@ def main(argv: Sequence[str]) -> None:
         )
     if _CONFIG.value is None:
         raise SystemExit(
-            'error: --source=NAME or --config=FILE is needed, e.g. '
-            '--source=imagenet2012 or --config=configs/cifar10.py'
+            'error: --source=NAME or --config=NAME is needed, e.g. '
+            '--source=imagenet2012 or --config=cifar10'
         )
     data = _CONFIG.value.data  # the network need not fit it
     if _SOURCE.value is not None:
@@ -76,7 +75,7 @@ if __name__ == '__main__':
         'source',
         None,
         "A TFDS name, or 'folder' with --config.data.data_dir=DIR; without --config "
-        'the rest is that of configs/paper.py.',
+        'the rest is that of the config paper.',
     )
     _WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that decode and resize.')
     _SKIP_BAD = flags.DEFINE_bool(

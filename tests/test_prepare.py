@@ -29,7 +29,7 @@ from tensorflow_datasets.core import dataset_info
 
 from alexnet_jax.configs import paper
 from alexnet_jax.data import (
-    files,
+    disk,
     folders,
     images,
     pipeline,
@@ -511,7 +511,7 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
     assert run.returncode == 0, run.stderr
     assert 'train: 255 images, 1 left out, listed in ' in run.stdout
     assert shard.stat().st_mtime_ns == written
-    assert not list(shard.parent.glob('.*[0-9]'))  # what the killed one was writing
+    assert not list(shard.parent.glob('.*.tmp'))  # what the killed one was writing
 
 
 def state(process: Path) -> str:
@@ -633,7 +633,7 @@ def test_full_disk_is_foreseen_from_what_is_still_missing(
     data = data_config(tmp_path, data_dir=str(folder), stored_size=16, crop_size=16)
     free = 18 * 16 * 16 * 3  # the records of both splits
     monkeypatch.setattr(
-        files.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(1, 1, free)
+        disk.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(1, 1, free)
     )
     free -= 1
     with pytest.raises(ValueError, match=r'about 1\.38e-05 GB .* free; make room') as e:
@@ -1019,7 +1019,7 @@ def test_real_imagenet_builder_on_stand_in_tars(tmp_path, capsys, monkeypatch):
     imagenet_tars(tmp_path / 'tfds' / 'downloads' / 'manual')
     with monkeypatch.context() as patch:
         full = shutil._ntuple_diskusage(1, 1, 0)
-        patch.setattr(files.shutil, 'disk_usage', lambda path: full)
+        patch.setattr(disk.shutil, 'disk_usage', lambda path: full)
         with pytest.raises(
             ValueError, match=r'0 GB are free; .* config\.data\.data_dir'
         ):
@@ -1125,7 +1125,7 @@ def test_unwritable_prepared_dir_is_one_line(folder, tmp_path):
         ([CLOTHING, '--config.data.stored_sizes=3'], 'stored_size'),
         ([CLOTHING, '--workers=0'], '--workers=0'),
         ([CLOTHING, '--config.data.data_dir=/nowhere'], '/nowhere'),
-        ([], '--source=NAME or --config=FILE is needed'),
+        ([], '--source=NAME or --config=NAME is needed'),
         (['--source=cifer10'], 'did you mean cifar10'),
         (['--source=mnist', '--config.data.source=mnist'], 'give one'),
     ],

@@ -7,5 +7,5 @@ prepared     a prepared set on disk
 prepare      making one, and opening it
 pipeline     reading it: batches, with `augment`
 splits       what `train[:90%]+test` reads; `hashing`, the order it counts in
-files        files written whole
+disk         whole arrays, a lock, room enough
 """

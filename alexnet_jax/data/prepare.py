@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import (
-    files,
+    disk,
     folders,
     images,
     prepared,
@@ -28,6 +28,7 @@ from alexnet_jax.data import (
     tfds_sets,
 )
 from alexnet_jax.data.prepared import PreparedDataset
+from alexnet_jax.system.files import read_json, write_atomically
 
 PUBLISHED_COUNTS = {
     'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
@@ -133,15 +134,15 @@ def prepare(
         for shard in shards.plan(data, source, split, directory)
         if not shard.done
     )
-    files.check_free_disk(
+    disk.check_free_disk(
         directory,
         to_write * images.stored(data).record_bytes,
         'config.data.prepared_dir',
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with files.locked(directory / '.lock'):
-            files.remove_temporaries(directory)
+        with disk.locked(directory / '.lock'):
+            disk.remove_temporaries(directory)
             for split in named:
                 if not prepared.statistics(directory, split).exists():
                     _prepare_split(data, source, split, directory, workers, skip_bad)
@@ -189,9 +190,9 @@ def _prepare_split(
             f'{directory} and prepare it again'
         )
     for name, array in source.arrangement(split, left_out).items():
-        files.write_npy(directory / f'{name}-{split}.npy', array)
+        disk.write_npy(directory / f'{name}-{split}.npy', array)
     prepared.write_metadata(data, source, directory, {split: (counts, num_bytes)})
-    files.write_npz(
+    disk.write_npz(
         prepared.statistics(directory, split),
         shard_counts=np.array(counts),
         num_bytes=num_bytes,
@@ -257,20 +258,19 @@ def _unchanged(directory: Path, data: ConfigDict) -> bool:
     """Whether config.data's folder is as it was when this set was made of it."""
     if data.source != 'folder' or not data.data_dir:
         return False
-    try:
-        record = json.loads(prepared.source_record(directory).read_text())
-    except (OSError, ValueError):  # ValueError: a power cut has left half of it
-        return False
-    return folders.unchanged(record, Path(data.data_dir).expanduser().resolve())
+    record = read_json(prepared.source_record(directory))
+    folder = Path(data.data_dir).expanduser().resolve()
+    return record is not None and folders.unchanged(record, folder)
 
 
 def _record_source(directory: Path, source: sources.Source) -> None:
     """Keep what tells later that a folder has not changed."""
     if isinstance(source, folders.FolderSource):
         path = prepared.source_record(directory)
-        content = (json.dumps(source.record(), indent=1) + '\n').encode()
-        if not path.exists() or path.read_bytes() != content:
-            files.write(path, content)
+        # In ASCII: a name need not be UTF-8.
+        content = json.dumps(source.record(), indent=1) + '\n'
+        if not path.exists() or path.read_text() != content:
+            write_atomically(path, content)
 
 
 def check(data: ConfigDict) -> None:

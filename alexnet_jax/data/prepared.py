@@ -23,7 +23,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tensorflow_datasets.core import dataset_info
 
-from alexnet_jax.data import files, sources, splits
+from alexnet_jax.data import sources, splits
+from alexnet_jax.system.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +251,7 @@ def write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
         ),
     ):
         if not path.exists():
-            files.write(path, content)
+            write_atomically(path, content)
 
 
 def _root(data: ConfigDict) -> Path:

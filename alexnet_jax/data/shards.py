@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax.data import files, images, prepared, sources
+from alexnet_jax.data import disk, images, prepared, sources
 
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
@@ -80,7 +80,7 @@ def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Ou
     shape = (task.stored.size, task.stored.size, 3)
     pixel_sum = np.zeros(shape, np.uint64)
     product_sum = np.zeros((3, 3), np.int64)
-    temporary = files.temporary_name(shard.path)
+    temporary = disk.temporary_name(shard.path)
     # Decompressing would be most of the reader's work, and JPEG gains nothing.
     writer = array_record_module.ArrayRecordWriter(
         str(temporary), 'group_size:1,uncompressed'
@@ -110,7 +110,7 @@ def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Ou
         os.replace(temporary, shard.path)
     finally:
         temporary.unlink(missing_ok=True)
-    files.write_npz(
+    disk.write_npz(
         shard.sums,
         count=examples - len(undecodable),
         num_bytes=num_bytes,

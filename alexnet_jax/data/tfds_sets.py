@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import files, hashing, sources, splits
+from alexnet_jax.data import disk, hashing, sources, splits
 from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
 
 RENDERED = 'rendered_shapes'  # TFDS generates it without the network
@@ -194,7 +194,7 @@ def _prepare_with_tfds(
             '--config.data.download=True to the same command, and TFDS downloads '
             f'{gigabytes:.2g} GB'
         )
-    files.check_free_disk(root, gigabytes * 1e9, 'config.data.data_dir')
+    disk.check_free_disk(root, gigabytes * 1e9, 'config.data.data_dir')
     _start_tensorflow()
     if name == RENDERED:  # seconds, not worth TFDS's nested bars
         print('rendering the demo images', flush=True)

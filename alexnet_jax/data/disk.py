@@ -1,10 +1,9 @@
-"""Files written whole or not at all, by one process at a time, where there is room."""
+"""The disk under a prepared set: whole arrays, one writer at a time, room enough."""
 
 import contextlib
 import fcntl
 import io
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,38 +12,32 @@ from typing import Any
 
 import numpy as np
 
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file under another name first, so that its own is never half of it."""
-    temporary = temporary_name(path)
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+from alexnet_jax.system.files import write_atomically
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an array as `np.save` does."""
+    """Write an array as `np.save` does, whole or not at all."""
     content = io.BytesIO()
     np.save(content, array)
-    write(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
-    """Write arrays as `np.savez_compressed` does."""
+    """Write arrays as `np.savez_compressed` does, whole or not at all."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
-    write(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def temporary_name(path: Path) -> Path:
-    """`.NAME.PID`, for what is to become `path`."""
-    return path.with_name(f'.{path.name}.{os.getpid()}')
+    """What is to become `path`, as long as this process writes it."""
+    return path.with_name(f'.{path.name}.{os.getpid()}.tmp')
 
 
 def remove_temporaries(directory: Path) -> None:
     """Remove what killed processes were writing; call it with the lock held."""
-    for path in directory.glob('.*'):
-        if re.fullmatch(r'\..+\.\d+', path.name):
-            path.unlink()
+    for path in directory.glob('.*.tmp'):
+        path.unlink()
 
 
 @contextlib.contextmanager
