@@ -36,7 +36,7 @@ def test_a_generated_set_gives_what_was_generated(tmp_path, monkeypatch):
     directory = growth.generate(tmp_path, 1000)
     assert growth.generate(tmp_path, 1000) == directory  # is there already
     assert [path.name for path in tmp_path.iterdir()] == ['1000']
-    count = growth.shards(1000)
+    count = growth.shard_count(1000)
     assert len(list(directory.glob('*.array_record*'))) == count == 7
     written = [
         growth.contents(i, 1000 * (i + 1) // count - 1000 * i // count)

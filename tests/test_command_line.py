@@ -173,10 +173,8 @@ def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
     assert 'a whole number ≥ 1' in out
 
 
-@pytest.mark.parametrize('command', [*commands.commands(), 'data.prepare'])
+@pytest.mark.parametrize('command', commands.commands())
 def test_every_commands_help_exits_with_0(command):
-    if command == 'data.prepare' and 'prepare' in commands.commands():
-        pytest.skip('is alexnet_jax.prepare')
     assert 'usage: ' in run(f'alexnet_jax.{command}', '--help').stdout
 
 

@@ -60,12 +60,13 @@ def test_unknown_shape_is_refused():
         shapes.signed_distance('hexagon', np.zeros(1), np.zeros(1))
 
 
-def test_main_job_makes_the_set_on_first_use(tmp_path, splits):
+def test_main_job_makes_the_set_on_first_use(tmp_path, splits, capsys):
     data = paper.get_config().data
     data.update(source='rendered_shapes', data_dir=str(tmp_path), encoding='raw')
     data.update(stored_size=32, prepared_dir=str(tmp_path / 'prepared'))
     data.update(train_split='test', validation_split='test')
     dataset = prepare.open_prepared(data)
+    assert capsys.readouterr().out == 'rendering the demo images\n'
     assert dataset.class_names == shapes.CLASS_NAMES
     rendered, labels = splits['test']
     (batch,) = pipeline.eval_batches(dataset, data, split='test', batch_size=1000)

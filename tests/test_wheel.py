@@ -4,7 +4,6 @@ No network: pip builds and installs with what is here, and the environment sees 
 packages of this one, without its editable installation of alexnet_jax.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -141,12 +140,10 @@ def test_every_command_of_it_runs_in_an_empty_folder(bin_folder, tmp_path):
     for command in re.findall(r'^  (\w+) ', call(script, cwd=tmp_path), re.M):
         assert 'usage: ' in call(script, command, '--help', cwd=tmp_path), command
     home = {'HOME': str(tmp_path / 'home'), 'TFDS_DATA_DIR': str(tmp_path / 'tfds')}
-    moved = importlib.util.find_spec('alexnet_jax.prepare') is not None
-    prepare = [script, 'prepare'] if moved else [
-        str(bin_folder / 'python'), '-m', 'alexnet_jax.data.prepare'
-    ]  # fmt: skip
     values = ['--config.data.stored_size=28', '--config.data.encoding=raw']
-    out = call(*prepare, '--source=rendered_shapes', *values, cwd=tmp_path, **home)
+    out = call(
+        script, 'prepare', '--source=rendered_shapes', *values, cwd=tmp_path, **home
+    )
     assert 'classes: 10' in out
     small = ['--config.train.epochs=0', '--config.train.steps=2']
     out = call(script, 'main', '--config=demo', *small, cwd=tmp_path, **home)

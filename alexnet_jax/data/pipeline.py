@@ -5,6 +5,7 @@ and is computed from (seed, k) alone. So a resumed run needs one integer, and ea
 several processes can take its rows of the same global batch.
 """
 
+import bisect
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax import randomness
-from alexnet_jax.data import augment
-from alexnet_jax.data.prepare import PreparedDataset
+from alexnet_jax.data import augment, prepared, splits
+from alexnet_jax.data.prepared import PreparedDataset
 
 Batch = dict[str, np.ndarray]
 
@@ -154,18 +155,30 @@ def mean_to_subtract(dataset: PreparedDataset, data: ConfigDict) -> np.ndarray:
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:
     """Examples of a split of the prepared set; it may have a slice: 'train[:90%]'."""
-    splits = _builder(dataset.directory).info.splits
+    return sum(r.stop - r.start for r in read_ranges(dataset, split))
+
+
+def read_ranges(dataset: PreparedDataset, split: str) -> tuple[splits.Range, ...]:
+    """What a split instruction reads of the prepared set (`splits.ranges`).
+
+    Raises:
+      ValueError: it is not an instruction, or reads nothing.
+    """
+    directory = dataset.directory
+    hashes = {s: prepared.hashes(directory, s) for s in dataset.split_sizes}
     try:
-        size = splits[split].num_examples
+        found = splits.ranges(
+            split, _builder(directory).info.splits, prepared.arrays(hashes)
+        )
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
             f'cannot read the split {split!r}; prepared are '
             f'{", ".join(f"{s} ({n:,})" for s, n in dataset.split_sizes.items())}, '
             "each with slices like 'train[:90%]'"
         ) from error
-    if not size:
-        raise ValueError(f'the split {split!r} of {dataset.directory} has no examples')
-    return size
+    if not any(r.stop > r.start for r in found):
+        raise ValueError(f'the split {split!r} of {directory} has no examples')
+    return found
 
 
 def _reader(
@@ -177,19 +190,43 @@ def _reader(
     """
     raw = dataset.encoding == 'raw'
     shape = (dataset.stored_size, dataset.stored_size, 3)
-    source = _builder(dataset.directory).as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
+    record = _record_reader(dataset, split)
 
     def read(index: int, buffer: np.ndarray) -> tuple[np.ndarray, int]:
         # One at a time: its memory is used again for the next and stays in the cache,
         # where many at once (`__getitems__`) would be fresh pages, two times slower.
-        encoded, label = parse(source[index])
+        encoded, label = parse(record(index))
         if raw:
             return np.frombuffer(encoded, np.uint8).reshape(shape), label
         return simplejpeg.decode_jpeg(encoded, 'RGB', buffer=buffer), label
 
     return read
+
+
+def _record_reader(dataset: PreparedDataset, split: str) -> Callable[[int], bytes]:
+    """A function from an index within a split instruction to the record."""
+    ranges = read_ranges(dataset, split)
+    stops = np.cumsum([r.stop - r.start for r in ranges]).tolist()
+    records = {
+        r.split: _builder(dataset.directory).as_data_source(
+            r.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        for r in ranges
+    }
+    # Of a set whose records lie in the order in which they were generated.
+    permutations = prepared.arrays(
+        {s: prepared.permutation(dataset.directory, s) for s in records}
+    )
+
+    def record(index: int) -> bytes:
+        part = bisect.bisect_right(stops, index)
+        name, _, stop = ranges[part]
+        position = stop - (stops[part] - index)
+        if name in permutations:
+            position = int(permutations[name][position])
+        return records[name][position]
+
+    return record
 
 
 def parse(record: bytes) -> tuple[memoryview, int]:

@@ -1,88 +1,38 @@
 """Turn a data set into square records of one size, with its mean image and colour PCA.
 
-    python -m alexnet_jax.data.prepare --source=imagenet2012 --workers=8
-    python -m alexnet_jax.data.prepare --config=configs/cifar10.py --workers=2
-
-One of the two is needed: --config=FILE prepares what the `data` part of a config
-describes; --source=NAME (a TFDS name, or 'folder' with --config.data.data_dir=DIR)
-alone takes the rest from configs/paper.py. Either goes with --config.data.KEY=VALUE.
-
 The short side is resized to config.data.stored_size (Pillow's bicubic filter, which
 widens with the reduction and so does not alias) and the central square kept, as §2 of
 the paper does; a square image of that size passes unchanged. config.data.fit='warp'
-resizes both sides instead. The result is a TFDS set in array_record files:
-
-    <prepared_dir>/<source>-<size>-<encoding>-<fingerprint>/1.0.0/
-
-A killed preparation goes on where it stood: a shard is written under a temporary name,
-its sums beside it, and `statistics-<split>.npz` when the whole split is done.
-docs/preparation.md has the formats, the decoders and the checks.
+resizes both sides instead. A killed preparation goes on where it stood.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
-import dataclasses
-import fcntl
-import hashlib
-import io
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
+import math
 import re
-import shutil
 import sys
-import threading
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from absl import app, flags
-from array_record.python import array_record_module
 from ml_collections import ConfigDict
-from PIL import Image, ImageOps, UnidentifiedImageError
-from tensorflow_datasets.core import dataset_info
-from tqdm import tqdm
 
-from alexnet_jax.data import sources
-from alexnet_jax.system import command_line
+from alexnet_jax.data import (
+    disk,
+    folders,
+    images,
+    prepared,
+    shards,
+    sources,
+    splits,
+    tfds_sets,
+)
+from alexnet_jax.data.prepared import PreparedDataset
+from alexnet_jax.system.files import read_json, write_atomically
 
-ENCODINGS = ('raw', 'jpeg')
-FITS = ('crop', 'warp')
-SHARD_BYTES = 256e6
-SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
-# A small set has this many shards, or there would be nothing for a second worker; but
-# none with fewer examples than the second number.
-SMALL_SET_SHARDS, SMALLEST_SHARD = 16, 128
-# 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
-JPEG_FRACTION = 0.25
-
-_PAPER_CONFIG = 'paper'
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedDataset:
-    """A prepared set on disk and the statistics of its training pixels."""
-
-    directory: Path
-    class_names: tuple[str, ...]
-    stored_size: int
-    encoding: str  # 'raw' or 'jpeg'
-    mean_image: np.ndarray  # float32[S,S,3]
-    colour_std: (
-        np.ndarray
-    )  # float32[3], of the pixels along each component, largest first
-    colour_components: np.ndarray  # float32[3,3], unit vectors as columns
-    split_sizes: dict[str, int]
-    left_out: dict[str, int]  # images of each split that could not be decoded
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+PUBLISHED_COUNTS = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
+}
 
 
 def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> PreparedDataset:
@@ -96,23 +46,27 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
     Raises:
       ValueError: one line on what is missing or wrong.
     """
-    _check(data)
+    check(data)
+    found = prepared.find(data)
+    for directory in found:
+        if _unchanged(directory, data):
+            return prepared.load(directory, data)
     try:
-        source = sources.open_source(
+        source = open_source(
             data, largest_gb=data.auto_prepare_gb if prepare_missing else 0.0
         )
     except sources.SourceNotFoundError:
         # Once prepared, the source is needed no more.
-        found = [
-            d for d in _root(data).glob(_name(data, '*/1.0.0')) if _complete(d, data)
-        ]
         if len(found) != 1:
             raise
-        return _open(found[0], data)
-    directory = _directory(data, source)
-    if not _complete(directory, data):
-        gigabytes = _record_bytes(data) / 1e9
-        gigabytes *= sum(source.split_sizes[s] for s in sources.named_splits(data))
+        return prepared.load(found[0], data)
+    directory = prepared.directory_of(data, source)
+    if prepared.complete(directory, data):
+        with contextlib.suppress(OSError):  # the set of someone else
+            _record_source(directory, source)
+    else:
+        gigabytes = images.stored(data).record_bytes / 1e9
+        gigabytes *= sum(source.split_sizes[s] for s in splits.named_splits(data))
         if not prepare_missing or gigabytes > data.auto_prepare_gb:
             raise ValueError(
                 f'{data.source} is not prepared at {data.stored_size} pixels; it would '
@@ -120,12 +74,40 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
                 f'{sources.prepare_command(data)}'
             )
         prepare(data, source)
-    return _open(directory, data)
+    return prepared.load(directory, data)
+
+
+def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.Source:
+    """The source that config.data names.
+
+    Args:
+      data: config.data.
+      largest_gb: TFDS downloads or generates no larger set than this on the way.
+
+    Raises:
+      SourceNotFoundError: there is none.
+      ValueError: it is no set of images with classes, or lacks a split or its images.
+    """
+    check(data)
+    if data.source == 'folder':
+        source = folders.open_folder(data)
+    else:
+        source = tfds_sets.open_tfds(data, largest_gb)
+    for split in splits.named_splits(data):
+        if split not in source.split_sizes:
+            raise ValueError(
+                f'{data.source} has no split {split!r}; it has '
+                f'{", ".join(source.split_sizes)}; choose with '
+                "--config.data.train_split=…, validation_split, test_split ('': none)"
+            )
+        if not source.split_sizes[split]:
+            raise ValueError(f'the split {split!r} of {data.source} has no images')
+    return source
 
 
 def prepare(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     *,
     workers: int = 1,
     skip_bad: bool = False,
@@ -134,7 +116,7 @@ def prepare(
 
     Args:
       data: config.data.
-      source: what `sources.open_source` found for it.
+      source: what `open_source` found for it.
       workers: processes that decode and resize.
       skip_bad: leave images out that cannot be decoded, instead of stopping.
 
@@ -142,208 +124,60 @@ def prepare(
       ValueError: one line; among the reasons are a full disk, images that cannot be
         decoded, and records that are not as many as the examples of the source.
     """
-    _check(data)
-    directory = _directory(data, source)
-    splits = sources.named_splits(data)
+    check(data)
+    directory = prepared.directory_of(data, source)
+    named = splits.named_splits(data)
     to_write = sum(
         shard.stop - shard.start
-        for split in splits
-        if not _statistics(directory, split).exists()
-        for shard in _shards(data, source, split, directory)
+        for split in named
+        if not prepared.statistics(directory, split).exists()
+        for shard in shards.plan(data, source, split, directory)
         if not shard.done
     )
-    sources.check_free_disk(
-        directory, to_write * _record_bytes(data), 'config.data.prepared_dir'
+    disk.check_free_disk(
+        directory,
+        to_write * images.stored(data).record_bytes,
+        'config.data.prepared_dir',
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory / '.lock'):
-            _remove_temporaries(directory)
-            for split in splits:
-                if not _statistics(directory, split).exists():
+        with disk.locked(directory / '.lock'):
+            disk.remove_temporaries(directory)
+            for split in named:
+                if not prepared.statistics(directory, split).exists():
                     _prepare_split(data, source, split, directory, workers, skip_bad)
-            dataset = _open(directory, data)
-            _write_plain_files(dataset, data)
+            dataset = prepared.load(directory, data)
+            prepared.write_plain_files(dataset, data)
+            _record_source(directory, source)
     except OSError as error:
         raise ValueError(
             f'cannot write {directory}: {error.strerror or error} '
             '(config.data.prepared_dir says where prepared sets go)'
         ) from error
-    for line in _differences_from_published(dataset, data):
+    for line in differences_from_published(dataset, data):
         print(f'warning: {line}', file=sys.stderr)
     return directory
 
 
-def square(encoded: bytes, size: int, fit: str = 'crop') -> Image.Image:
-    """Decode any image to RGB and make a square of it.
-
-    Args:
-      encoded: a file of any format that Pillow reads.
-      size: side of the square.
-      fit: 'crop' brings the short side to `size` and keeps the central square; 'warp'
-        brings both sides to `size`.
-    """
-    image = Image.open(io.BytesIO(encoded))
-    # A JPEG decodes at 1/2, 1/4 or 1/8 while that leaves twice the pixels needed.
-    image.draft(None, (2 * size, 2 * size))
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I'):  # 16 bits; Pillow would clip them, not scale
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == 'P':
-        # Its transparent colours count like the others, here as in RGBA.
-        image.info.pop('transparency', None)
-    image = image.convert('RGB')
-    if fit == 'warp':
-        return image.resize((size, size), Image.Resampling.BICUBIC)
-    side = min(image.size)
-    # On whole pixels, so that nothing is resampled where the size is right already.
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box)
-
-
-def features_of(
-    size: int, encoding: str, class_names: Sequence[str]
-) -> tfds.features.FeaturesDict:
-    """TFDS features of the prepared records."""
-    shape = (size, size, 3)
-    if encoding == 'raw':
-        image = tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding='bytes')
-    else:
-        image = tfds.features.Image(shape=shape, encoding_format='jpeg')
-    label = tfds.features.ClassLabel(names=list(class_names))
-    return tfds.features.FeaturesDict({'image': image, 'label': label})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-    """The work of one process: examples [start, stop) of a split into one file."""
-
-    source: sources.FolderSource | sources.TfdsSource
-    split: str
-    start: int
-    stop: int
-    path: Path
-    size: int
-    fit: str
-    encoding: str
-    jpeg_quality: int
-    skip_bad: bool = False
-
-    @property
-    def sums(self) -> Path:
-        """Written last: the shard is done where it exists."""
-        return self.path.with_name(f'.{self.path.name}.npz')
-
-    @property
-    def done(self) -> bool:
-        # A power cut can leave the name without the content.
-        return self.path.exists() and zipfile.is_zipfile(self.sums)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Outcome:
-    """What came of a shard."""
-
-    examples: int  # that the source had
-    undecodable: list[str]  # a line for each: its key and what is wrong
-
-
-def _write_shard(
-    shard: _Shard, advance: Callable[[], object] = lambda: None
-) -> _Outcome:
-    """Write a shard and its sums; nothing if it has images that stop the run."""
-    features = features_of(shard.size, shard.encoding, shard.source.class_names)
-    shape = (shard.size, shard.size, 3)
-    pixel_sum = np.zeros(shape, np.uint64)
-    product_sum = np.zeros((3, 3), np.int64)
-    temporary = shard.path.with_name(f'.{shard.path.name}.{os.getpid()}')
-    # Decompressing would be most of the reader's work, and JPEG gains nothing.
-    writer = array_record_module.ArrayRecordWriter(
-        str(temporary), 'group_size:1,uncompressed'
-    )
-    examples, undecodable = 0, []
-    try:
-        for key, encoded, label in shard.source.read(
-            shard.split, shard.start, shard.stop
-        ):
-            examples += 1
-            advance()
-            try:
-                record, pixels = _encode(encoded, shard)
-            except Exception as error:  # Pillow raises many kinds for a damaged file
-                undecodable.append(f'{key}: {_reason(error)}')
-                continue
-            writer.write(features.serialize_example({'image': record, 'label': label}))
-            pixel_sum += pixels
-            flat = pixels.reshape(-1, 3).astype(np.float64)  # exact below 2**53
-            product_sum += (flat.T @ flat).astype(np.int64)
-        writer.close()
-        outcome = _Outcome(examples, undecodable)
-        if examples != shard.stop - shard.start:
-            return outcome
-        if undecodable and not shard.skip_bad:
-            return outcome
-        num_bytes = temporary.stat().st_size
-        os.replace(temporary, shard.path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _save_npz(
-        shard.sums,
-        count=examples - len(undecodable),
-        num_bytes=num_bytes,
-        pixel_sum=pixel_sum,
-        product_sum=product_sum,
-        undecodable=np.array(undecodable, np.str_),
-    )
-    return outcome
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # whose text is an address
-        return 'no image format that Pillow knows'
-    return ' '.join(str(error).split())[:200] or type(error).__name__
-
-
-def _encode(encoded: bytes, shard: _Shard) -> tuple[np.ndarray | bytes, np.ndarray]:
-    """The image as stored, and its pixels uint8[S,S,3]."""
-    image = square(encoded, shard.size, shard.fit)
-    if shard.encoding == 'raw':
-        pixels = np.asarray(image)
-        return pixels, pixels
-    original = Image.open(io.BytesIO(encoded))
-    untouched = (
-        original.format == 'JPEG'
-        and original.mode == 'RGB'
-        and original.size == (shard.size, shard.size)
-        and original.getexif().get(0x0112, 1) == 1  # not rotated
-    )
-    if not untouched:
-        buffer = io.BytesIO()
-        image.save(buffer, 'JPEG', quality=shard.jpeg_quality)
-        encoded = buffer.getvalue()
-    return encoded, np.asarray(Image.open(io.BytesIO(encoded)))
-
-
 def _prepare_split(
     data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     split: str,
     directory: Path,
     workers: int,
     skip_bad: bool,
 ) -> None:
-    shards = _shards(data, source, split, directory)
-    undecodable = _write_shards(shards, workers, skip_bad)
+    planned = shards.plan(data, source, split, directory)
+    left_out, undecodable = shards.write(data, source, planned, workers, skip_bad)
     _report_undecodable(directory, source, split, undecodable, skip_bad)
     counts, num_bytes, pixel_sum, product_sum = [], 0, 0, 0
-    for shard in shards:
+    for shard in planned:
         with np.load(shard.sums) as sums:
             counts.append(int(sums['count']))
             num_bytes += int(sums['num_bytes'])
             pixel_sum = pixel_sum + sums['pixel_sum']
             product_sum = product_sum + sums['product_sum']
-        if (found := _num_records(shard.path)) != counts[-1]:
+        if (found := shards.num_records(shard.path)) != counts[-1]:
             raise ValueError(
                 f'{shard.path} holds {found} records instead of {counts[-1]}; remove '
                 'it and run the same command again'
@@ -355,119 +189,30 @@ def _prepare_split(
             f'{source.name}, which has {expected:,} images that can be decoded; remove '
             f'{directory} and prepare it again'
         )
-    _write_metadata(data, source, directory, {split: (counts, num_bytes)})
-    _save_npz(
-        _statistics(directory, split),
+    for name, array in source.arrangement(split, left_out).items():
+        disk.write_npy(directory / f'{name}-{split}.npy', array)
+    prepared.write_metadata(data, source, directory, {split: (counts, num_bytes)})
+    disk.write_npz(
+        prepared.statistics(directory, split),
         shard_counts=np.array(counts),
         num_bytes=num_bytes,
         pixel_sum=pixel_sum,
         product_sum=product_sum,
         undecodable=np.array(undecodable, np.str_),
     )
-    for shard in shards:
+    for shard in planned:
         shard.sums.unlink()
-
-
-def _write_shards(shards: list[_Shard], workers: int, skip_bad: bool) -> list[str]:
-    """Write the shards that are not done; the undecodable images of all, in order."""
-    outcomes = {}
-    for shard in shards:
-        if shard.done:
-            lines = _undecodable(shard.sums)
-            outcomes[shard.path] = _Outcome(shard.stop - shard.start, lines)
-    todo = [dataclasses.replace(s, skip_bad=skip_bad) for s in shards if not s.done]
-    total = sum(s.stop - s.start for s in shards)
-    workers = min(workers, len(todo))
-    with tqdm(
-        total=total,
-        initial=total - sum(s.stop - s.start for s in todo),
-        desc=f'preparing {shards[0].source.name} {shards[0].split}',
-        unit=' images',
-        mininterval=0.5,
-    ) as bar:
-        if workers <= 1:
-            outcomes |= {shard.path: _write_shard(shard, bar.update) for shard in todo}
-        else:
-            outcomes |= _write_with_workers(todo, workers, bar)
-    lines = []
-    for shard in shards:
-        outcome = outcomes[shard.path]
-        if outcome.examples != shard.stop - shard.start:
-            raise ValueError(
-                f'{shard.source.name} gave {outcome.examples:,} examples for '
-                f'{shard.split}[{shard.start}:{shard.stop}] where its metadata '
-                f'promises {shard.stop - shard.start:,}; remove it and get it again'
-            )
-        lines += outcome.undecodable
-    return lines
-
-
-def _write_with_workers(
-    todo: list[_Shard], workers: int, bar: tqdm
-) -> dict[Path, _Outcome]:
-    # Forking a process that has started JAX or TensorFlow can deadlock.
-    context = multiprocessing.get_context('spawn')
-    images_read = context.Value('q', 0)
-    written = {}
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, context, _start_worker, (images_read,)
-    )
-    try:
-        futures = {pool.submit(_write_shard_in_worker, s): s.path for s in todo}
-        pending = set(futures)
-        while pending:
-            done, pending = concurrent.futures.wait(
-                pending, 0.5, concurrent.futures.FIRST_COMPLETED
-            )
-            bar.update(images_read.value - (bar.n - bar.initial))
-            written |= {futures[future]: future.result() for future in done}
-    except sources.SourceReadError as error:  # without the worker's traceback
-        raise sources.SourceReadError(str(error)) from None
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise ValueError(
-            'a worker was killed, perhaps for its memory; run the same command again '
-            f'with fewer than --workers={workers}, it goes on from here'
-        ) from error
-    finally:  # what waits is dropped, or Ctrl-C would wait for the whole data set
-        pool.shutdown(cancel_futures=True)
-    return written
-
-
-_images_read: Any = None  # in a worker: what all workers have read, for the bar
-
-
-def _start_worker(images_read: Any) -> None:
-    global _images_read
-    _images_read = images_read
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Idle workers of a killed preparation would otherwise wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _write_shard_in_worker(shard: _Shard) -> _Outcome:
-    return _write_shard(shard, _count_one)
-
-
-def _count_one() -> None:
-    with _images_read.get_lock():
-        _images_read.value += 1
 
 
 def _report_undecodable(
     directory: Path,
-    source: sources.FolderSource | sources.TfdsSource,
+    source: sources.Source,
     split: str,
     undecodable: list[str],
     skip_bad: bool,
 ) -> None:
     """List the images in a file; raise if they stop the run."""
-    report = _report(directory, split)
+    report = prepared.undecodable_report(directory, split)
     if not undecodable:
         report.unlink(missing_ok=True)  # of an earlier attempt
         return
@@ -486,179 +231,14 @@ def _report_undecodable(
         )
 
 
-def _num_records(path: Path) -> int:
-    """The records that a reader finds in a file; -1 if it is damaged."""
-    try:
-        reader = array_record_module.ArrayRecordReader(str(path))
-        count = reader.num_records()
-        reader.close()  # raises what is wrong with the file
-    except Exception:  # its kinds differ between versions
-        return -1
-    return count
-
-
-def _shards(
-    data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
-    split: str,
-    directory: Path,
-) -> list[_Shard]:
-    size = source.split_sizes[split]
-    per_shard = min(SHARD_EXAMPLES, max(1, int(SHARD_BYTES / _record_bytes(data))))
-    count = -(-size // per_shard)
-    count = max(count, min(SMALL_SET_SHARDS, size // SMALLEST_SHARD))
-    bounds = [size * i // count for i in range(count + 1)]
-    template = _template(source, split, directory)
-    return [
-        _Shard(
-            source=source,
-            split=split,
-            start=bounds[i],
-            stop=bounds[i + 1],
-            path=Path(template.sharded_filepath(shard_index=i, num_shards=count)),
-            size=data.stored_size,
-            fit=data.fit,
-            encoding=data.encoding,
-            jpeg_quality=data.jpeg_quality,
-        )
-        for i in range(count)
-    ]
-
-
-def _template(
-    source: sources.FolderSource | sources.TfdsSource, split: str, directory: Path
-) -> tfds.core.ShardedFileTemplate:
-    return tfds.core.ShardedFileTemplate(
-        data_dir=tfds.core.Path(directory),
-        dataset_name=re.sub(r'\W', '_', source.name),
-        split=split,
-        filetype_suffix='array_record',
-    )
-
-
-def _write_metadata(
-    data: ConfigDict,
-    source: sources.FolderSource | sources.TfdsSource,
-    directory: Path,
-    splits: dict[str, tuple[list[int], int]],
-) -> None:
-    """TFDS's metadata of the splits done before and of `splits`: (counts, bytes)."""
-    splits = dict(splits)
-    for split in source.split_sizes:
-        if (path := _statistics(directory, split)).exists():
-            with np.load(path) as done:
-                splits[split] = done['shard_counts'].tolist(), int(done['num_bytes'])
-    # tfds.folder_dataset.write_metadata does the same, but not in a temporary folder.
-    info = tfds.core.DatasetInfo(
-        builder=dataset_info.DatasetIdentity(
-            name=_template(source, 'train', directory).dataset_name,
-            version=tfds.core.Version(directory.name),
-            data_dir=str(directory),
-            module_name='',
-        ),
-        features=features_of(data.stored_size, data.encoding, source.class_names),
-        description=f'{source.name} in square records, by alexnet_jax.data.prepare',
-    )
-    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
-    info.set_splits(
-        tfds.core.splits.SplitDict(
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=counts,
-                num_bytes=num_bytes,
-                filename_template=_template(source, split, directory),
-            )
-            for split, (counts, num_bytes) in sorted(splits.items())
-        )
-    )
-    temporary = directory / '.metadata'
-    temporary.mkdir(exist_ok=True)
-    info.write_to_directory(temporary)
-    for file in sorted(
-        temporary.iterdir(), key=lambda f: f.name == 'dataset_info.json'
-    ):
-        os.replace(file, directory / file.name)
-    shutil.rmtree(temporary)
-
-
-def _open(directory: Path, data: ConfigDict) -> PreparedDataset:
-    count = 0
-    pixel_sum = np.zeros((data.stored_size, data.stored_size, 3), np.int64)
-    product_sum = np.zeros((3, 3))
-    for split in sources.base_splits(data.train_split):
-        with np.load(_statistics(directory, split)) as sums:
-            count += int(sums['shard_counts'].sum())
-            pixel_sum = pixel_sum + sums['pixel_sum']
-            product_sum = product_sum + sums['product_sum']
-    mean_image = pixel_sum / count
-    mean_colour = mean_image.mean((0, 1))
-    covariance = product_sum / (count * data.stored_size**2)
-    covariance = covariance - np.outer(mean_colour, mean_colour)
-    variances, components = np.linalg.eigh(covariance)
-    variances, components = variances[::-1], components[:, ::-1]
-    # An eigenvector's sign is LAPACK's whim; the shift's distribution is symmetric.
-    largest = np.abs(components).argmax(0)
-    components = components * np.sign(components[largest, range(3)])
-    info = json.loads((directory / 'dataset_info.json').read_text())
-    sizes = {s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']}
-    return PreparedDataset(
-        directory=directory,
-        class_names=tuple((directory / 'label.labels.txt').read_text().splitlines()),
-        stored_size=data.stored_size,
-        encoding=data.encoding,
-        mean_image=mean_image.astype(np.float32),
-        colour_std=np.sqrt(np.maximum(variances, 0)).astype(np.float32),
-        colour_components=components.astype(np.float32),
-        split_sizes=sizes,
-        left_out={s: len(_undecodable(_statistics(directory, s))) for s in sizes},
-    )
-
-
-def _undecodable(path: Path) -> list[str]:
-    """The images that were left out of a shard or split; those of before have none."""
-    with np.load(path) as sums:
-        return sums['undecodable'].tolist() if 'undecodable' in sums else []
-
-
-def _write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
-    """The mean image and the colour components for readers without this package."""
-    splits = sources.base_splits(data.train_split)
-    name = '+'.join(splits)
-    mean = io.BytesIO()
-    np.save(mean, dataset.mean_image)
-    picture = io.BytesIO()
-    Image.fromarray(np.rint(dataset.mean_image).astype(np.uint8)).save(picture, 'PNG')
-    pca = {
-        'splits': splits,
-        'images': sum(dataset.split_sizes[split] for split in splits),
-        'mean_colour': dataset.mean_image.mean((0, 1), np.float64).tolist(),
-        # RGB in grey levels of 0–255; the component of the largest variance first.
-        'variances': (dataset.colour_std.astype(np.float64) ** 2).tolist(),
-        'standard_deviations': dataset.colour_std.astype(np.float64).tolist(),
-        'components': dataset.colour_components.T.astype(np.float64).tolist(),
-    }
-    for path, content in (
-        (dataset.directory / f'mean_image-{name}.npy', mean.getvalue()),
-        (dataset.directory / f'mean_image-{name}.png', picture.getvalue()),
-        (
-            dataset.directory / f'colour_pca-{name}.json',
-            (json.dumps(pca, indent=1) + '\n').encode(),
-        ),
-    ):
-        if not path.exists():
-            temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-
-
-def _differences_from_published(
+def differences_from_published(
     dataset: PreparedDataset, data: ConfigDict
 ) -> Iterator[str]:
     """A line for each count that is not the one that the data set is known by."""
-    published = sources.PUBLISHED_COUNTS.get(data.source)
+    published = PUBLISHED_COUNTS.get(data.source)
     if not published:
         return
-    for split in sources.named_splits(data):
+    for split in splits.named_splits(data):
         found, expected = dataset.split_sizes[split], published.get(split)
         left_out = dataset.left_out[split]
         if expected and found + left_out != expected:
@@ -674,163 +254,48 @@ def _differences_from_published(
         )
 
 
-def _complete(directory: Path, data: ConfigDict) -> bool:
-    splits = sources.named_splits(data)
-    return all(_statistics(directory, split).exists() for split in splits)
+def _unchanged(directory: Path, data: ConfigDict) -> bool:
+    """Whether config.data's folder is as it was when this set was made of it."""
+    if data.source != 'folder' or not data.data_dir:
+        return False
+    record = read_json(prepared.source_record(directory))
+    folder = Path(data.data_dir).expanduser().resolve()
+    return record is not None and folders.unchanged(record, folder)
 
 
-def _statistics(directory: Path, split: str) -> Path:
-    return directory / f'statistics-{split}.npz'
+def _record_source(directory: Path, source: sources.Source) -> None:
+    """Keep what tells later that a folder has not changed."""
+    if isinstance(source, folders.FolderSource):
+        path = prepared.source_record(directory)
+        # In ASCII: a name need not be UTF-8.
+        content = json.dumps(source.record(), indent=1) + '\n'
+        if not path.exists() or path.read_text() != content:
+            write_atomically(path, content)
 
 
-def _report(directory: Path, split: str) -> Path:
-    return directory / f'undecodable-{split}.txt'
-
-
-def _remove_temporaries(directory: Path) -> None:
-    """Files `.NAME.PID` of a preparation that was killed; called with the lock held."""
-    for path in directory.glob('.*'):
-        if re.fullmatch(r'\..+\.\d+(\.npz)?', path.name):
-            path.unlink()
-
-
-def _save_npz(path: Path, **arrays: Any) -> None:
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.npz')
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
-
-
-def _root(data: ConfigDict) -> Path:
-    if data.prepared_dir:
-        return Path(data.prepared_dir).expanduser().absolute()
-    return sources.tfds_directory().absolute() / 'alexnet_jax'
-
-
-def _directory(
-    data: ConfigDict, source: sources.FolderSource | sources.TfdsSource
-) -> Path:
-    digest = hashlib.sha256(source.fingerprint.encode()).hexdigest()[:8]
-    return _root(data) / _name(data, digest) / '1.0.0'
-
-
-def _name(data: ConfigDict, digest: str) -> str:
-    name = (
-        Path(data.data_dir).expanduser().resolve().name
-        if data.source == 'folder'
-        else data.source
-    )
-    encoding = f'jpeg{data.jpeg_quality}' if data.encoding == 'jpeg' else 'raw'
-    size = f'{data.stored_size}{"" if data.fit == "crop" else data.fit}'
-    name = re.sub(r'[^\w.]', '_', name)
-    return f'{name}-{size}-{encoding}-{digest}'
-
-
-def _record_bytes(data: ConfigDict) -> float:
-    """Bytes of a record, estimated: pixels, or a quarter of them as JPEG."""
-    fraction = JPEG_FRACTION if data.encoding == 'jpeg' else 1.0
-    return data.stored_size**2 * 3 * fraction
-
-
-def _check(data: ConfigDict) -> None:
-    if data.encoding not in ENCODINGS:
+def check(data: ConfigDict) -> None:
+    """Raise a ValueError, one line, if config.data has a value that is not allowed."""
+    if data.encoding not in images.ENCODINGS:
         raise ValueError(
-            f'config.data.encoding={data.encoding!r}; one of {", ".join(ENCODINGS)}'
+            f'config.data.encoding={data.encoding!r}; one of '
+            f'{", ".join(images.ENCODINGS)}'
         )
-    if data.fit not in FITS:
-        raise ValueError(f'config.data.fit={data.fit!r}; one of {", ".join(FITS)}')
+    if data.fit not in images.FITS:
+        raise ValueError(
+            f'config.data.fit={data.fit!r}; one of {", ".join(images.FITS)}'
+        )
     if data.stored_size < 1:
         raise ValueError(f'config.data.stored_size={data.stored_size}; at least 1')
     if not 1 <= data.jpeg_quality <= 100:
         raise ValueError(f'config.data.jpeg_quality={data.jpeg_quality}; 1 to 100')
+    for key in ('data_dir', 'prepared_dir'):
+        if re.match(r'\w+://', data[key]):
+            raise ValueError(
+                f'config.data.{key}={data[key]!r} is a URL; only folders of this '
+                'machine are read and written: copy it here, or mount it'
+            )
     for split in (data.train_split, data.validation_split, data.test_split):
         if split:
-            sources.base_splits(split)
+            splits.base_splits(split)
     if not data.train_split:
         raise ValueError("config.data.train_split=''; it must name a split")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a file lock, which the system lets go when a process dies."""
-    with path.open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f'waiting for another process to prepare {path.parent}', file=sys.stderr
-            )
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; --source without --config stands on configs/paper.py."""
-    names = [a.lstrip('-').partition('=')[0] for a in argv[1:] if a.startswith('-')]
-    if 'source' in names and 'config.data.source' in names:
-        sys.exit(
-            'error: --source and --config.data.source name the same thing; give one'
-        )
-    if 'source' in names and 'config' not in names:
-        argv = [argv[0], f'--config={_PAPER_CONFIG}', *argv[1:]]
-    return command_line.parse_flags(argv)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Prepare what the flags describe and print what there is."""
-    command_line.reject_positionals(argv)
-    if _WORKERS.value < 1:
-        raise SystemExit(
-            f'error: --workers={_WORKERS.value} is not allowed; at least 1'
-        )
-    if _CONFIG.value is None:
-        raise SystemExit(
-            'error: --source=NAME or --config=FILE is needed, e.g. '
-            '--source=imagenet2012 or --config=configs/cifar10.py'
-        )
-    data = _CONFIG.value.data  # the network need not fit it
-    if _SOURCE.value is not None:
-        data.source = _SOURCE.value
-    with command_line.user_errors():
-        _check(data)
-        prepare(
-            data,
-            sources.open_source(data),
-            workers=_WORKERS.value,
-            skip_bad=_SKIP_BAD.value,
-        )
-        dataset = open_prepared(data, prepare_missing=False)
-    for split, count in sorted(dataset.split_sizes.items()):
-        report = _report(dataset.directory, split)
-        left_out = dataset.left_out[split]
-        more = f', {left_out:,} left out, listed in {report}' if left_out else ''
-        print(f'{split}: {count:,} images{more}')
-    print(f'classes: {dataset.num_classes}')
-    colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
-    print(f'mean colour (RGB): {colour}')
-    print(f'directory: {dataset.directory}')
-    if not _PARTIAL.value and any(_differences_from_published(dataset, data)):
-        raise SystemExit(
-            f'error: this is not the whole of {data.source}, see the warnings; the '
-            'records are good, and --partial accepts them'
-        )
-
-
-if __name__ == '__main__':
-    _CONFIG = command_line.define_config()
-    _SOURCE = flags.DEFINE_string(
-        'source',
-        None,
-        "A TFDS name, or 'folder' with --config.data.data_dir=DIR; without --config "
-        'the rest is that of configs/paper.py.',
-    )
-    _WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that decode and resize.')
-    _SKIP_BAD = flags.DEFINE_bool(
-        'skip_bad',
-        False,
-        'Leave images out that cannot be decoded, instead of stopping; either way '
-        'undecodable-<split>.txt lists them.',
-    )
-    _PARTIAL = flags.DEFINE_bool(
-        'partial', False, 'Accept fewer images than the source is published with.'
-    )
-    app.run(main, flags_parser=parse_flags)

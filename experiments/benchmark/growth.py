@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 from numpy.typing import ArrayLike
 
 from alexnet_jax.configs import paper
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import pipeline, prepared, shards
 from experiments.benchmark import rounds, step, worker
 from experiments.benchmark.rounds import Contender, Options, Record
 
@@ -190,7 +190,7 @@ def pipeline_growth(options: Options) -> Growth:
         result['seconds'] = [s / TAKEN for s in result['seconds']]
     rows = [
         [
-            *(f'{examples:,}', str(shards(examples))),
+            *(f'{examples:,}', str(shard_count(examples))),
             *(rounds.spread([1e3 * s for s in r['seconds']], 2) for r in (one, many)),
             *(f'{mebibytes(r):.0f}' for r in (one, many)),
         ]
@@ -207,7 +207,7 @@ def pipeline_growth(options: Options) -> Growth:
         f'{rounds.table(header, rows)}',
         {
             'opening and first batch: seconds against files': fit_line(
-                [shards(n) for n in RECORDS], [median(r) for r in first]
+                [shard_count(n) for n in RECORDS], [median(r) for r in first]
             ),
             'pipeline: MiB against 10⁶ records': fit_line(
                 millions, [mebibytes(r) for r in after]
@@ -312,7 +312,7 @@ def batches(settings: worker.Settings) -> Iterator[pipeline.Batch]:
     data = paper.get_config().data
     data.stored_size = data.crop_size = SIZE
     data.encoding = 'raw'
-    dataset = prepare.PreparedDataset(
+    dataset = prepared.PreparedDataset(
         directory=Path(settings['directory']),
         class_names=tuple(map(str, range(CLASSES))),
         stored_size=SIZE,
@@ -328,10 +328,10 @@ def batches(settings: worker.Settings) -> Iterator[pipeline.Batch]:
     )
 
 
-def shards(examples: int) -> int:
+def shard_count(examples: int) -> int:
     """Files of a set of so many small records, as `prepare` divides it."""
-    smallest = min(prepare.SMALL_SET_SHARDS, examples // prepare.SMALLEST_SHARD)
-    return max(-(-examples // prepare.SHARD_EXAMPLES), smallest)
+    smallest = min(shards.SMALL_SET_SHARDS, examples // shards.SMALLEST_SHARD)
+    return max(-(-examples // shards.SHARD_EXAMPLES), smallest)
 
 
 def contents(shard: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -349,7 +349,7 @@ def generate(root: Path, examples: int) -> Path:
     temporary = root / f'.{examples}.{os.getpid()}' / '1.0.0'
     temporary.mkdir(parents=True)
     names = [str(i) for i in range(CLASSES)]
-    features = prepare.features_of(SIZE, 'raw', names)
+    features = prepared.features(SIZE, 'raw', names=names)
     # Serialising each takes minutes for 10⁶. All have the bytes of this one but for
     # pixels and label, which is a single byte below 128.
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
@@ -360,7 +360,7 @@ def generate(root: Path, examples: int) -> Path:
     image_at = record.index(pixels.tobytes())
     (label_at,) = (i for i in range(len(record)) if record[i] != other[i])
     template = np.frombuffer(record, np.uint8)
-    count = shards(examples)
+    count = shard_count(examples)
     bounds = [examples * i // count for i in range(count + 1)]
     lengths = [bounds[i + 1] - bounds[i] for i in range(count)]
     names_of_files = tfds.core.ShardedFileTemplate(

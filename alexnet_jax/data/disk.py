@@ -1,0 +1,74 @@
+"""The disk under a prepared set: whole arrays, one writer at a time, room enough."""
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.system.files import write_atomically
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write an array as `np.save` does, whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, array)
+    write_atomically(path, content.getvalue())
+
+
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Write arrays as `np.savez_compressed` does, whole or not at all."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue())
+
+
+def temporary_name(path: Path) -> Path:
+    """What is to become `path`, as long as this process writes it."""
+    return path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what killed processes were writing; call it with the lock held."""
+    for path in directory.glob('.*.tmp'):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file lock, which the system lets go when a process dies."""
+    with path.open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f'waiting for another process to prepare {path.parent}', file=sys.stderr
+            )
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
+    """Raise if an estimate of what will be written does not fit on the disk.
+
+    Args:
+      directory: where it goes; it need not exist yet.
+      num_bytes: the estimate.
+      key: the config value that says where it goes.
+    """
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if num_bytes > free:
+        raise ValueError(
+            f'about {num_bytes / 1e9:.3g} GB are still to be written to {directory} '
+            f'and {free / 1e9:.3g} GB are free; make room or choose another place '
+            f'with {key}'
+        )

@@ -1,0 +1,90 @@
+"""Turns a data set into square records, with its mean image and colour PCA.
+
+    python -m alexnet_jax.prepare --source=imagenet2012 --workers=8
+    python -m alexnet_jax.prepare --config=cifar10 --workers=2
+
+One of the two is needed: --config=NAME prepares what the `data` part of a config
+describes; --source=NAME (a TFDS name, or 'folder' with --config.data.data_dir=DIR)
+alone takes the rest from the config paper. Either goes with --config.data.KEY=VALUE.
+docs/preparation.md has what it writes, the decoders and the checks.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from alexnet_jax.data import prepare, prepared
+from alexnet_jax.system import command_line
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; --source without --config stands on the config paper."""
+    names = [a.lstrip('-').partition('=')[0] for a in argv[1:] if a.startswith('-')]
+    if 'source' in names and 'config.data.source' in names:
+        sys.exit(
+            'error: --source and --config.data.source name the same thing; give one'
+        )
+    if 'source' in names and 'config' not in names:
+        argv = [argv[0], '--config=paper', *argv[1:]]
+    return command_line.parse_flags(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepare what the flags describe and print what there is."""
+    command_line.reject_positionals(argv)
+    if _WORKERS.value < 1:
+        raise SystemExit(
+            f'error: --workers={_WORKERS.value} is not allowed; at least 1'
+        )
+    if _CONFIG.value is None:
+        raise SystemExit(
+            'error: --source=NAME or --config=NAME is needed, e.g. '
+            '--source=imagenet2012 or --config=cifar10'
+        )
+    data = _CONFIG.value.data  # the network need not fit it
+    if _SOURCE.value is not None:
+        data.source = _SOURCE.value
+    with command_line.user_errors():
+        directory = prepare.prepare(
+            data,
+            prepare.open_source(data),
+            workers=_WORKERS.value,
+            skip_bad=_SKIP_BAD.value,
+        )
+        dataset = prepared.load(directory, data)
+    for split, count in sorted(dataset.split_sizes.items()):
+        report = prepared.undecodable_report(dataset.directory, split)
+        left_out = dataset.left_out[split]
+        more = f', {left_out:,} left out, listed in {report}' if left_out else ''
+        print(f'{split}: {count:,} images{more}')
+    print(f'classes: {dataset.num_classes}')
+    colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
+    print(f'mean colour (RGB): {colour}')
+    print(f'directory: {dataset.directory}')
+    if not _PARTIAL.value and any(prepare.differences_from_published(dataset, data)):
+        raise SystemExit(
+            f'error: this is not the whole of {data.source}, see the warnings; the '
+            'records are good, and --partial accepts them'
+        )
+
+
+if __name__ == '__main__':
+    _CONFIG = command_line.define_config()
+    _SOURCE = flags.DEFINE_string(
+        'source',
+        None,
+        "A TFDS name, or 'folder' with --config.data.data_dir=DIR; without --config "
+        'the rest is that of the config paper.',
+    )
+    _WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that decode and resize.')
+    _SKIP_BAD = flags.DEFINE_bool(
+        'skip_bad',
+        False,
+        'Leave images out that cannot be decoded, instead of stopping; either way '
+        'undecodable-<split>.txt lists them.',
+    )
+    _PARTIAL = flags.DEFINE_bool(
+        'partial', False, 'Accept fewer images than the source is published with.'
+    )
+    app.run(main, flags_parser=parse_flags)
