@@ -8,7 +8,7 @@ Networks. NIPS 2012.
 Expected from the paper (not measured here, ImageNet is not at hand): 40.7 % top-1 and
 18.2 % top-5 error on the 2012 validation set with ten views, about two points more
 with one; 5–6 days on two GTX 580. On two CPU cores a step of 128 images takes 3.24 s on
-one device and 3.56 s on two (docs/speed.md), so that the 90 epochs, 900,821 steps, would
+one device and 3.56 s on two (docs/speed.md), so the 90 epochs, 900,821 steps, would
 take 34 to 37 days there: computed, not run.
 
 § is the paper's section; every other value says why it is what it is.
