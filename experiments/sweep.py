@@ -162,12 +162,12 @@ class Progress:
     def take(self, text: str) -> None:
         """Takes in what the cell has printed since the last time."""
         *lines, self._unread = (self._unread + text).split('\n')
-        steps = [line for line in lines if re.match(r'\s*step\s+\d+/\d+', line)]
+        steps = [shown for line in lines if (shown := compact(line))]
         now = time.monotonic()
         if not steps or (not self._on_terminal and now - self._latest < self._seconds):
             return
         self._latest = now
-        line = f'  {self._name}: {compact(steps[-1])}'
+        line = f'  {self._name}: {steps[-1]}'
         if self._on_terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f'\r{line[:width]:<{width}}', end='', flush=True)
@@ -180,10 +180,9 @@ class Progress:
 
 
 def compact(line: str) -> str:
-    """Step, loss and time left of a training run's line."""
-    parts = (r'step\s+\d+/\d+', r'loss\s+\S+', r'\S+ left')
-    found = (re.search(part, line) for part in parts)
-    return '  '.join(' '.join(match[0].split()) for match in found if match)
+    """Step, epoch, loss and time left of `progress.train_line`; '' of another line."""
+    row = re.fullmatch(r'\s*([\d,]+) +(\d+\.\d\d) +(\S+) .* (\S+)', line)
+    return 'step {}  epoch {}  loss {}  {} left'.format(*row.groups()) if row else ''
 
 
 def tabulate(cells: Sequence[Cell]) -> list[dict[str, object]]:

@@ -79,11 +79,14 @@ def train_line(step: int) -> str:
         'train/learning_rate': 0.01, 'train/images_per_second': 1000.0,
         'train/seconds_per_step': 3.0,
     }  # fmt: skip
-    return progress.train_line(step, length, scalars)
+    return progress.train_line(step, length, scalars, num_classes=10)
 
 
 def test_a_runs_line_is_shown_with_step_loss_and_time_left():
-    assert sweep.compact(train_line(10)) == 'step 10/50  loss 2.5000  2m00s left'
+    shown = 'step 10  epoch 1.00  loss 2.5000  2m00s left'
+    assert sweep.compact(train_line(10)) == shown
+    assert not sweep.compact('  validation: loss 2.5000  top-1 err 50.00%')
+    assert not sweep.compact('conv1/kernel  11 × 11 × 3 × 96  34,848')
 
 
 def test_a_cell_shows_its_progress_and_keeps_its_output(tmp_path, capsys):
@@ -92,13 +95,13 @@ def test_a_cell_shows_its_progress_and_keeps_its_output(tmp_path, capsys):
     cell = make_cell(tmp_path, code=code)
     assert not sweep.run(cell)
     out = capsys.readouterr().out
-    assert '  base-s0: step 10/50  loss 2.5000  2m00s left' in out
+    assert '  base-s0: step 10  epoch 1.00  loss 2.5000  2m00s left' in out
     assert 'failed with status 1: no such thing' in out
     assert 'parameters: 3' in (cell.workdir / 'log.txt').read_text()
     # Of a later start only what is new.
     again = make_cell(tmp_path, code='print("done")')
     assert sweep.run(again)
-    assert 'step 10/50' not in capsys.readouterr().out
+    assert 'step 10' not in capsys.readouterr().out
 
 
 def test_list_names_the_claims_without_a_base():

@@ -17,7 +17,12 @@ class RunLength:
     steps_per_epoch: float
     total_steps: int
     eval_every: float  # steps
-    steps_per_schedule_epoch: float  # of the epochs that the schedule's events name
+    stretch: float = 1.0  # how many times as long as its schedule is written for
+
+    @property
+    def steps_per_schedule_epoch(self) -> float:
+        """Of the epochs that the schedule's events name."""
+        return self.steps_per_epoch * self.stretch
 
     def epoch(self, step: int) -> float:
         return step / self.steps_per_epoch
@@ -61,7 +66,7 @@ def run_length(
         steps_per_epoch=per_epoch,
         total_steps=steps or max(1, round(epochs * per_epoch)),
         eval_every=max(1.0, eval_every_epochs * per_epoch),
-        steps_per_schedule_epoch=stretch * per_epoch,
+        stretch=stretch,
     )
 
 
