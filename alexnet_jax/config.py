@@ -134,6 +134,7 @@ _RULES: dict[str, Rule] = {
     'train.batch_size': _COUNT,
     'train.epochs': _NOT_NEGATIVE,
     'train.steps': _WHOLE,
+    'train.schedule_epochs': Rule('0 (the run’s own epochs) or > 0', lambda v: v >= 0),
     'train.log_every_steps': _free(_COUNT),
     'train.eval_every_epochs': _POSITIVE,
     'train.eval_batch_size': _free(_COUNT),
@@ -315,6 +316,7 @@ def _check_together(config: ConfigDict) -> None:
             f'config.optimizer.bias_cuts={config.optimizer.bias_cuts}: read only where '
             'config.optimizer.bias_annealed=False'
         )
+    _check_events(config)
     for key in ('layer_rates', 'layer_decays'):
         for target, *_ in config.optimizer[key]:
             name = str(target)
@@ -323,6 +325,12 @@ def _check_together(config: ConfigDict) -> None:
             _check_is_layer(name, f'optimizer.{key}', config)
     for name in config.init.copy:
         _check_is_layer(name, 'init.copy', config)
+    if config.init.copy and not config.init.workdir:
+        raise ValueError(
+            f'config.init.copy={tuple(config.init.copy)} takes layers from another '
+            'run: name its workdir, --config.init.workdir=DIR, or start them new, '
+            '--config.init.copy="()"'
+        )
     if config.init.workdir and not config.init.copy:
         raise ValueError(
             f'config.init.workdir={config.init.workdir!r}, but config.init.copy names '
@@ -346,6 +354,29 @@ def _check_together(config: ConfigDict) -> None:
         )
     except ValueError as error:
         raise ValueError(f'config.{error}') from None
+
+
+def _check_events(config: ConfigDict) -> None:
+    """Refuses an event of the schedule that the run would end before."""
+    optimizer, data = config.optimizer, config.data
+    events = {
+        'optimizer.layer_rates': [since for _, since, _ in optimizer.layer_rates],
+        'optimizer.bias_cuts': optimizer.bias_cuts,
+    }
+    if optimizer.schedule == 'steps':
+        events['optimizer.steps.epochs'] = optimizer.steps.epochs
+    if data.colour_std:
+        events['data.colour_off_epoch'] = [data.colour_off_epoch]
+    key = 'schedule_epochs' if config.train.schedule_epochs else 'epochs'
+    end = config.train[key]  # 0 if only the number of images says how long it is
+    for name, epochs in events.items():
+        late = [epoch for epoch in epochs if 0 < end <= epoch]
+        if late:
+            raise ValueError(
+                f'config.{name}: epoch {late[0]:g} is not before the end, '
+                f'config.train.{key}={end:g}; give an earlier one, or in '
+                'config.train.schedule_epochs the length that the epochs are for'
+            )
 
 
 def _check_is_layer(name: str, key: str, config: ConfigDict) -> None:

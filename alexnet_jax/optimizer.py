@@ -72,7 +72,8 @@ def create_learning_rate_schedule(
 
     Args:
       config: the keys of `config.optimizer`.
-      steps_per_epoch: may be fractional.
+      steps_per_epoch: of the epochs that the config names, which are the run's own or
+        stretched to its length (`run.progress.run_length`); may be fractional.
       total_steps: the length of the run.
     """
     base = config['learning_rate']
@@ -122,7 +123,8 @@ def create_optimizer(
 
     Args:
       config: the keys of `config.optimizer`.
-      steps_per_epoch: may be fractional.
+      steps_per_epoch: of the epochs that the config names, which are the run's own or
+        stretched to its length (`run.progress.run_length`); may be fractional.
     """
     return optax.chain(
         _decay_kernels(config['weight_decay'], dict(config['layer_decays'])),

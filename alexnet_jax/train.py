@@ -76,14 +76,15 @@ def train_and_evaluate(
         epochs=config.train.epochs,
         steps=config.train.steps,
         eval_every_epochs=config.train.eval_every_epochs,
+        schedule_epochs=config.train.schedule_epochs,
     )
     last = min(stop_at_step or length.total_steps, length.total_steps)
     tx = optimizer.create_optimizer(
-        config.optimizer, steps_per_epoch=length.steps_per_epoch
+        config.optimizer, steps_per_epoch=length.steps_per_schedule_epoch
     )
     learning_rate = optimizer.create_learning_rate_schedule(
         config.optimizer,
-        steps_per_epoch=length.steps_per_epoch,
+        steps_per_epoch=length.steps_per_schedule_epoch,
         total_steps=length.total_steps,
     )
     train_step = step_lib.make_train_step(
@@ -141,6 +142,7 @@ def train_and_evaluate(
         seed=config.seed,
         first_step=first,
         rows=mesh_lib.local_rows(mesh, batch_size),
+        steps_per_epoch=length.steps_per_schedule_epoch,
     )
     startup.end('state')
 

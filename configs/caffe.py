@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     model.lrn.alpha = 1e-4 / 5  # lrn_layer.cpp divides by local_size
     model.conv1.padding = ((0, 0), (0, 0))  # 227 pixels need none
     # With biases of 1 the loss stayed flat, says its readme.
-    for name in ('conv2', 'conv4', 'conv5', 'fc6', 'fc7'):
+    for name in paper.BIASED:
         model[name].init_bias = 0.1
     for name in ('fc6', 'fc7'):
         model[name].init_std = 0.005
@@ -40,4 +40,5 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 256
     config.train.epochs = 0.0
     config.train.steps = 450_000
+    config.train.schedule_epochs = 450_000 / EPOCH
     return config

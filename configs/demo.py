@@ -8,26 +8,18 @@ Ten shapes in any colour, texture, clutter, scale and place
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.configs import cifar10
+from alexnet_jax.configs import cifar10, paper
 
 
 def get_config() -> ConfigDict:
     config = cifar10.get_config()
     config.model.width = 0.5
-    for name, std in (  # He's, for half the fan-ins
-        ('conv2', 0.082),
-        ('conv3', 0.068),
-        ('conv4', 0.083),
-        ('conv5', 0.083),
-        ('fc6', 0.068),
-        ('fc7', 0.088),
-    ):
-        config.model[name].init_std = std
     config.data.source = 'rendered_shapes'
     config.data.train_split = 'train'
     config.data.validation_split = 'validation'
     config.data.test_split = 'test'
     config.data.crop_size = 28
+    paper.start_as_he(config)
     config.data.mirror = False
     config.data.colour_std = 0.1
     config.train.epochs = 8.0

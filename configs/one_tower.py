@@ -11,7 +11,7 @@ the paper's.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.configs import paper
+from alexnet_jax.configs import paper, released_2012
 
 VARIANTS = ('2014', 'torchvision')
 
@@ -30,21 +30,24 @@ def get_config(variant: str = '2014') -> ConfigDict:
 
 
 def released_order(config: ConfigDict) -> None:
-    """cuda-convnet2's: both LRNs, the order and the biases of 2012."""
+    """cuda-convnet2's layers-223-1gpu.cfg and its parameters' file.
+
+    Two LRNs, the order and the initial values of 2012 but for fc8's bias.
+    """
     model = config.model
     model.lrn.alpha = 1e-4 / 5
     model.conv1.steps = ('lrn', 'pool', 'activation')
     model.conv5.steps = ('pool', 'activation')
-    for name in ('conv3', 'conv4', 'conv5'):
-        model[name].init_std = 0.03
+    for name, std in released_2012.INIT_STD.items():
+        model[name].init_std = std
     model.fc8.init_bias = -7.0  # about -ln(1000): every class starts unlikely
     config.data.colour_form = 'released'
     config.data.colour_constants = 'krizhevsky'
     config.optimizer.schedule = 'dexp'
     config.optimizer.bias_rate = 2.0
-    # Biases in two levels where the weights have four: dexp[10, …, 2].
+    # Biases in two levels where the weights have four: dexp, factor 10, 2 steps.
     config.optimizer.bias_annealed = False
-    config.optimizer.bias_cuts = (45.0,)
+    config.optimizer.bias_cuts = (45.0,)  # half of the run, whatever its length
 
 
 def as_in_torchvision(config: ConfigDict) -> None:
@@ -64,11 +67,7 @@ def as_in_torchvision(config: ConfigDict) -> None:
     model.dropout_scaling = 'train'
     # PyTorch's default is uniform within ±1 / sqrt(fan-in), for biases too: a standard
     # deviation of 1 / sqrt(3 fan-in). Ours is a Gaussian of that, with biases of 0.
-    fan_ins = {
-        'conv1': 363, 'conv2': 1600, 'conv3': 1728, 'conv4': 3456, 'conv5': 2304,
-        'fc6': 9216, 'fc7': 4096, 'fc8': 4096,
-    }  # fmt: skip
-    for name, fan_in in fan_ins.items():
+    for name, fan_in in paper.fan_ins(config).items():
         model[name].init_std = (3 * fan_in) ** -0.5
         model[name].init_bias = 0.0
     # Its inputs have unit variance: pixels in [0, 1] less 0.45, through 0.225.

@@ -7,15 +7,23 @@ Networks. NIPS 2012.
 
 Expected from the paper (not measured here, ImageNet is not at hand): 40.7 % top-1 and
 18.2 % top-5 error on the 2012 validation set with ten views, about two points more
-with one; 5–6 days on two GTX 580. On the 2-core CPU of the README's table one step of
-128 images takes seconds, so the 90 epochs would take about two months there.
+with one; 5–6 days on two GTX 580. On two CPU cores a step of 128 images takes 3.24 s on
+one device and 3.56 s on two (docs/speed.md), so the 90 epochs, 900,821 steps, would
+take 34 to 37 days there: computed, not run.
 
 § is the paper's section; every other value says why it is what it is.
 """
 
+import math
 from collections.abc import Collection
 
 from ml_collections import ConfigDict, config_dict
+
+from alexnet_jax import model as model_lib
+
+# §5: "the second, fourth, and fifth convolutional layers, as well as … the
+# fully-connected hidden layers" start with a bias of 1, the others with 0.
+BIASED = ('conv2', 'conv4', 'conv5', 'fc6', 'fc7')
 
 
 def get_config() -> ConfigDict:
@@ -26,7 +34,7 @@ def get_config() -> ConfigDict:
     config.model.towers = 2  # §3.2, one per GPU
     config.model.width = 1.0  # multiplies every hidden layer's features
     config.model.num_classes = 1000  # §2; 0: as many as the data set has
-    config.model.activation = 'relu'  # §3.1; 'tanh', 'linear'
+    config.model.activation = 'relu'  # §3.1; 'tanh', 'sigmoid', 'linear'
     config.model.compute_dtype = 'float32'  # not in paper: 'bfloat16' for accelerators
     # §3.3, alpha per squared term as its formula reads; the towers keep apart.
     config.model.lrn = ConfigDict(
@@ -43,7 +51,7 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
 
     # §3.5 gives sizes and connections, §3.3 and §3.4 the places of the norms and pools,
-    # §5 the Gaussian's 0.01 and the biases of 1.
+    # §5 the Gaussian's 0.01.
     # 224 pixels make 55 outputs only with 3 zeros at the right and bottom; the paper
     # does not say so, the released source does it (module counts are rounded up).
     config.model.conv1 = conv(
@@ -52,17 +60,17 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
     config.model.conv1.lrn = True  # present where 'lrn' is among the steps
     config.model.conv2 = conv(
-        features=256, kernel=5, padding=((2, 2), (2, 2)), init_bias=1.0,
+        features=256, kernel=5, padding=((2, 2), (2, 2)),
         reads='own', steps=('activation', 'lrn', 'pool'),
     )  # fmt: skip
     config.model.conv2.lrn = True
     config.model.conv3 = conv(features=384, kernel=3, reads='all')
-    config.model.conv4 = conv(features=384, kernel=3, reads='own', init_bias=1.0)
+    config.model.conv4 = conv(features=384, kernel=3, reads='own')
     config.model.conv5 = conv(
-        features=256, kernel=3, reads='own', init_bias=1.0, steps=('activation', 'pool')
+        features=256, kernel=3, reads='own', steps=('activation', 'pool')
     )
-    config.model.fc6 = dense(features=4096, init_bias=1.0, dropout=0.5)  # §4.2
-    config.model.fc7 = dense(features=4096, init_bias=1.0, dropout=0.5)
+    config.model.fc6 = dense(features=4096, dropout=0.5)  # §4.2
+    config.model.fc7 = dense(features=4096, dropout=0.5)
     config.model.fc8 = ConfigDict(
         {
             'kind': 'dense',
@@ -72,6 +80,8 @@ def get_config() -> ConfigDict:
             'steps': (),
         }
     )
+    for name in BIASED:
+        config.model[name].init_bias = 1.0
 
     config.data = ConfigDict()
     config.data.source = 'imagenet2012'  # a TFDS name, or 'folder'
@@ -93,8 +103,8 @@ def get_config() -> ConfigDict:
     config.data.crop_chunk = 1  # images in a row that share a crop and mirror
     config.data.reshuffle = True  # not in paper: another order in each epoch
     # §4.1: PCA of RGB, N(0, 0.1) per component and image, times its eigenvalue (of
-    # pixels between 0 and 1: on 0–255 that would be 1,483 grey levels). 'released'
-    # takes the eigenvalue's root and divides the image by 1.1.
+    # pixels between 0 and 1: on 0–255 that would be 1,483 grey levels). 'deviation'
+    # takes the eigenvalue's root, 'released' besides divides the image by 1.1.
     config.data.colour_std = 0.1  # 0: no colour noise
     config.data.colour_form = 'paper'
     config.data.colour_constants = 'data'  # or 'krizhevsky', 'community'
@@ -141,6 +151,11 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 128  # §5, over all devices
     config.train.epochs = 90.0  # §5
     config.train.steps = 0  # instead of epochs, which must then be 0
+    # The length that the epochs above are written for: optimizer.steps.epochs,
+    # .bias_cuts, .layer_rates and data.colour_off_epoch. A run of another length has
+    # them at the same fractions, so that a run of 30 cuts at 10 what one of 90 cuts at
+    # 30. 0: they are epochs of this run.
+    config.train.schedule_epochs = 90.0
     config.train.log_every_steps = 100
     config.train.eval_every_epochs = 1.0
     config.train.eval_batch_size = 128
@@ -198,3 +213,29 @@ def dense(
     """A hidden dense layer's row of the table."""
     steps = ('activation', 'dropout')
     return ConfigDict({'kind': 'dense', **locals()})
+
+
+def fan_ins(config: ConfigDict) -> dict[str, int]:
+    """How many inputs a unit of each layer has, by the config's table as it stands."""
+    network = model_lib.network_from_config(
+        config.model, config.data.crop_size, config.model.num_classes or 10
+    )
+    return {
+        # A locally connected kernel has the positions among its axes, in front.
+        shape.name: math.prod(shape.kernel[-4:-1])
+        for shape in model_lib.layer_shapes(network)
+    }
+
+
+def start_as_he(config: ConfigDict) -> None:
+    """Gives every hidden layer Gaussians of sqrt(2 / fan-in) and biases of 0.
+
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, 2015. For networks whose fan-ins
+    are not the paper's, where its 0.01 and biases of 1 drown the image. Call it when
+    widths, kernels, towers and crop are set: an override of one of them afterwards,
+    --config.model.width=1, keeps the deviations that were computed here.
+    """
+    hidden = list(fan_ins(config).items())[:-1]
+    for name, fan_in in hidden:
+        config.model[name].init_std = math.sqrt(2 / fan_in)
+        config.model[name].init_bias = 0.0

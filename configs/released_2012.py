@@ -29,6 +29,9 @@ class Schedule:
     bias_cuts: tuple[float, ...] = ()
 
 
+# layers-145.cfg, where the text has 0.01 everywhere.
+INIT_STD = {'conv3': 0.03, 'conv4': 0.03, 'conv5': 0.03}
+
 LOGGED = {
     '145': Schedule((25.0, 51.0, 79.0), 67.0, 72.0, 91.0),
     # Its end state has the biases at 0.002: cut once. When is not noted; taken with
@@ -56,8 +59,8 @@ def get_config(run: str = '145') -> ConfigDict:
         model.conv2.spatial_norm = True
     model.conv2.steps = ('activation', 'lrn', 'spatial_norm', 'pool')
     model.conv5.steps = ('pool', 'activation')  # the same numbers as ReLU before pool
-    for name in ('conv3', 'conv4', 'conv5'):
-        model[name].init_std = 0.03
+    for name, std in INIT_STD.items():
+        model[name].init_std = std
 
     config.data.crop_chunk = 32
     config.data.reshuffle = False  # files were visited in a fixed order
@@ -82,4 +85,4 @@ def follow(config: ConfigDict, schedule: Schedule) -> None:
         ('conv1', schedule.conv1_frozen, 0.0),
     )
     config.data.colour_off_epoch = schedule.conv1_cut
-    config.train.epochs = schedule.stop
+    config.train.epochs = config.train.schedule_epochs = schedule.stop

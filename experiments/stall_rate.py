@@ -1,4 +1,4 @@
-"""How often does training stay at the flat loss? (fact sheet §8, "stuck at 6.9")
+"""How often does training stay at the flat loss? ("stuck at 6.9")
 
     python -m experiments.stall_rate --data_dir=DIR --seeds=8 --steps=250 \\
         --out=experiments/records/stall_rate
@@ -33,7 +33,7 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import optimizer, train_state
 from alexnet_jax import step as step_lib
-from alexnet_jax.configs import paper
+from alexnet_jax.configs import paper, released_2012
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.system import command_line
 
@@ -42,11 +42,10 @@ LEFT = 0.95  # a run has left when its loss is below this fraction of the flat l
 
 ARMS: dict[str, dict[str, Any]] = {
     'paper': {},  # §5: 0.01 everywhere, biases of 1
-    'released': {f'model.conv{i}.init_std': 0.03 for i in (3, 4, 5)},
-    'caffe_bias': {
-        f'model.{name}.init_bias': 0.1
-        for name in ('conv2', 'conv4', 'conv5', 'fc6', 'fc7')
+    'released': {
+        f'model.{n}.init_std': std for n, std in released_2012.INIT_STD.items()
     },
+    'caffe_bias': {f'model.{name}.init_bias': 0.1 for name in paper.BIASED},
     'unit_inputs': {'data.scale': 1 / 75},  # the paper's start, images of unit variance
 }
 

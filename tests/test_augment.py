@@ -52,7 +52,7 @@ def test_published_components_are_orthonormal_and_the_largest_is_brightness(cons
 
 
 def test_magnitudes_of_the_three_forms_in_grey_levels():
-    """The fact sheet's §4: the noise's deviation along the first component."""
+    """The noise's deviation along the first component, in grey levels."""
     of = {
         (form, name): 0.1 * augment.colour_steps(form, constants[1])[0]
         for form in augment.COLOUR_FORMS
@@ -69,7 +69,17 @@ def test_magnitudes_of_the_three_forms_in_grey_levels():
     np.testing.assert_allclose(variances, [0.22807, 0.02116, 0.00598], atol=1e-5)
 
 
+def test_the_deviation_form_moves_red_green_and_blue_by_7_grey_levels_and_a_half():
+    components, deviations = augment.KRIZHEVSKY
+    steps = augment.colour_steps('deviation', deviations)
+    shifts = augment.colour_shifts(
+        np.random.default_rng(0), 400_000, components, steps, 0.1
+    )
+    np.testing.assert_allclose(shifts.std(axis=0), [7.4, 7.2, 7.7], atol=0.05)
+
+
 def test_only_the_released_form_divides_the_image():
+    assert augment.colour_gain('deviation', 0.1) == 1.0
     assert augment.colour_gain('released', 0.1) == pytest.approx(1 / 1.1)
     assert augment.colour_gain('paper', 0.1) == 1.0
     assert augment.colour_gain('released', 0.0) == 1.0  # no noise, no division

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from alexnet_jax import config as config_lib
-from experiments import stall_rate
+from experiments import logit_deviation, stall_rate
 from experiments.benchmark import ours, plain_flax, rounds, step
 
 REPOSITORY = Path(__file__).parents[1]
@@ -146,3 +147,26 @@ def test_records_are_what_their_tables_say():
     assert (records / 'stall_rate' / 'table.md').read_text().strip() == (
         stall_rate.table(runs)
     )
+    for record in sorted((records / 'logit_deviation').rglob('record.json')):
+        table = logit_deviation.table(json.loads(record.read_text()))
+        assert record.with_name('table.md').read_text() == table
+
+
+def test_noise_has_an_amplitude_of_1_over_f_and_imagenets_colours():
+    images = logit_deviation.noise_images(16, 128, seed=0)
+    again = logit_deviation.noise_images(16, 128, seed=0)
+    np.testing.assert_array_equal(images, again)
+    # A little is cut off at 0 and 255.
+    deviations = images.std(axis=(0, 1, 2))
+    np.testing.assert_allclose(deviations, [74.0, 72.0, 77.0], rtol=0.15)
+    grey = images.mean(axis=-1) - images.mean()
+    amplitude = np.sqrt((np.abs(np.fft.rfft2(grey)) ** 2).mean(axis=0))
+    assert amplitude[4, 4] / amplitude[16, 16] == pytest.approx(4, rel=0.3)
+
+
+def test_a_small_net_has_more_of_the_image_from_the_released_start():
+    images = logit_deviation.noise_images(4, logit_deviation.STORED, seed=1)
+    measured = logit_deviation.measure(images, seeds=1, width=0.125)
+    (released,), (paper,), _, _, (unit,) = measured.values()
+    assert released > 3 * paper > 0
+    assert released > 3 * unit > 0

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from alexnet_jax import optimizer
-from alexnet_jax.configs import caffe, paper, released_2012
+from alexnet_jax.configs import caffe, cuda_convnet, paper, released_2012, six_conv
+from alexnet_jax.run import progress
 
 
 def settings(**values):
@@ -85,18 +86,22 @@ def test_a_layer_frozen_by_a_multiplier_of_0_stops_at_once():
 
 
 def released_rates(run_name: str, epoch: float) -> dict[str, float]:
+    return rates_at(released_2012.get_config(run_name), round(epoch * 100), 100)
+
+
+def rates_at(config, step: int, steps_per_epoch: float) -> dict[str, float]:
     """The rates of one update, read off its effect on weights without momentum."""
-    config = released_2012.get_config(run_name).optimizer
-    config.momentum, config.weight_decay = 0.0, 0.0
+    config = config.optimizer
+    config.momentum, config.weight_decay, config.layer_decays = 0.0, 0.0, ()
     rate = optimizer.create_learning_rate_schedule(
-        config, steps_per_epoch=100, total_steps=10_000
+        config, steps_per_epoch=steps_per_epoch, total_steps=10_000
     )
-    tx = optimizer.create_optimizer(config, steps_per_epoch=100)
+    tx = optimizer.create_optimizer(config, steps_per_epoch=steps_per_epoch)
     ones = {
         layer: {'kernel': jnp.ones(()), 'bias': jnp.ones(())}
         for layer in ('conv1', 'conv2')
     }
-    step = jnp.int32(round(epoch * 100))
+    step = jnp.int32(step)
     plateau = optimizer.initial_plateau()
     updates, _ = tx.update(
         ones, tx.init(ones), ones, learning_rate=rate(step, plateau), step=step
@@ -129,6 +134,90 @@ def test_released_runs_have_their_logged_rates(run_name, epoch, conv2, conv1, bi
     assert rates['conv2/kernel'] == pytest.approx(conv2, rel=1e-5)
     assert rates['conv1/kernel'] == pytest.approx(conv1, rel=1e-5)
     assert rates['conv2/bias'] == pytest.approx(bias, rel=1e-5)
+
+
+IMAGES = 1_281_167
+
+
+def length_of(config, num_examples: int = IMAGES) -> progress.RunLength:
+    return progress.run_length(
+        num_examples=num_examples,
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        steps=config.train.steps,
+        eval_every_epochs=1.0,
+        schedule_epochs=config.train.schedule_epochs,
+    )
+
+
+@pytest.mark.parametrize(
+    ('values', 'total'),
+    [
+        ({'train.epochs': 9.1}, 9100),  # a tenth of the 91 epochs that were logged
+        ({'train.epochs': 0.0, 'train.steps': 910}, 910),
+    ],
+)
+def test_a_run_of_another_length_has_its_cuts_at_the_same_fractions(values, total):
+    config = released_2012.get_config('145')
+    config.update_from_flattened_dict(values)
+    length = length_of(config, num_examples=128_000)
+    assert length.total_steps == total
+    for event, conv1, conv2 in (
+        (25, 0.001, 0.001), (51, 1e-4, 1e-4), (67, 1e-5, 1e-4), (72, 0.0, 1e-4),
+        (79, 0.0, 1e-5),
+    ):  # fmt: skip
+        step = event * total // 91
+        after = rates_at(config.copy_and_resolve_references(), step, per(length))
+        assert after['conv1/kernel'] == pytest.approx(conv1, rel=1e-5)
+        assert after['conv2/kernel'] == pytest.approx(conv2, rel=1e-5)
+        before = rates_at(config.copy_and_resolve_references(), step - 1, per(length))
+        assert before != after
+
+
+def per(length: progress.RunLength) -> float:
+    return length.steps_per_schedule_epoch
+
+
+def test_shipped_schedules_are_as_logged_at_their_own_length():
+    for run_name in released_2012.LOGGED:
+        length = length_of(released_2012.get_config(run_name))
+        assert length.steps_per_schedule_epoch == length.steps_per_epoch
+    of_caffe = length_of(caffe.get_config())
+    assert of_caffe.total_steps == 450_000
+    assert per(of_caffe) == pytest.approx(of_caffe.steps_per_epoch)
+
+
+def test_a_schedule_without_a_length_is_of_the_runs_own_epochs():
+    config = released_2012.get_config()
+    config.train.epochs, config.train.schedule_epochs = 9.1, 0.0
+    length = length_of(config, num_examples=128_000)
+    assert length.steps_per_schedule_epoch == length.steps_per_epoch == 1000
+
+
+def test_six_conv_pretrains_for_8_epochs_on_a_schedule_of_91():
+    length = length_of(six_conv.get_config())
+    assert length.total_steps == round(8.1 * IMAGES / 128)
+    assert per(length) * 91 == pytest.approx(length.total_steps, rel=1e-5)
+    finetuning = length_of(six_conv.get_config('finetune'))
+    assert per(finetuning) == finetuning.steps_per_epoch
+
+
+@pytest.mark.parametrize(
+    ('net', 'end', 'bias'),
+    [
+        ('80sec', 8.0, 0.0002),
+        ('18pct', 120.0, 0.0002),  # "reduce all learning rates"
+        ('conv_local_13pct_lrn', 450.0, 0.002),  # "(epsW)"
+        ('conv_local_11pct', 500.0, 0.002),
+    ],
+)
+def test_cuda_convnets_cuts_are_of_the_weights_or_of_all(net, end, bias):
+    rates = rates_at(cuda_convnet.get_config(net), round(end * 10), 10)
+    assert rates['conv1/kernel'] == pytest.approx(1e-4, rel=1e-5)
+    assert rates['conv1/bias'] == pytest.approx(bias, rel=1e-5)
+    before = rates_at(cuda_convnet.get_config(net), round(end * 10) - 1, 10)
+    assert before['conv2/kernel'] == pytest.approx(0.001, rel=1e-5)
+    assert before['conv2/bias'] == pytest.approx(0.002, rel=1e-5)
 
 
 def test_released_runs_end_and_drop_the_noise_when_their_notes_say():

@@ -283,6 +283,17 @@ def test_colour_noise_and_its_gain_end_at_the_epoch(prepared):
         np.testing.assert_allclose(batch['gain'], 1 / 1.1 if step < 5 else 1.0)
 
 
+def test_colour_noise_ends_at_the_schedules_epoch(prepared):
+    dataset, data = prepared
+    data = data.copy_and_resolve_references()
+    data.colour_off_epoch = 2.0
+    of = pipeline.train_batches(
+        dataset, data, batch_size=8, seed=0, first_step=0, steps_per_epoch=1.5
+    )
+    noisy = [bool(batch['colour_shift'].any()) for batch in itertools.islice(of, 5)]
+    assert noisy == [True, True, True, False, False]
+
+
 def test_without_reshuffling_every_epoch_has_the_order_of_the_first(prepared):
     dataset, data = prepared
     data = data.copy_and_resolve_references()

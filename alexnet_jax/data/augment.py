@@ -55,7 +55,7 @@ COMMUNITY = (
     ),
     255.0 * np.sqrt([0.2175, 0.0188, 0.0045]),
 )
-COLOUR_FORMS = ('paper', 'released')
+COLOUR_FORMS = ('paper', 'deviation', 'released')
 COLOUR_CONSTANTS = ('data', 'krizhevsky', 'community')
 
 
@@ -64,13 +64,13 @@ def colour_steps(form: str, component_std: np.ndarray) -> np.ndarray:
 
     `'paper'`: the eigenvalue λ, as §4.1 says. On 0–255 pixels its 0.1 λ would be 1,483
     grey levels; the text is possible on pixels between 0 and 1, where λ = (σ / 255)².
-    `'released'`: the standard deviation σ = sqrt(λ).
+    `'deviation'` and `'released'`: the standard deviation σ = sqrt(λ).
     """
     return component_std**2 / 255.0 if form == 'paper' else component_std
 
 
 def colour_gain(form: str, scale: float) -> float:
-    """What multiplies image and shift: the released source divides by 1 + scale."""
+    """What multiplies image and shift: `'released'` divides by 1 + scale, as 2012."""
     return 1.0 / (1.0 + scale) if form == 'released' else 1.0
 
 

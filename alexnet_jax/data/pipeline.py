@@ -31,6 +31,7 @@ def train_batches(
     seed: int,
     first_step: int,
     rows: slice = slice(None),
+    steps_per_epoch: float | None = None,
 ) -> Iterator[Batch]:
     """Batches first_step, first_step + 1, … without end.
 
@@ -41,6 +42,8 @@ def train_batches(
       seed: of the order and of the augmentation.
       first_step: index of the first batch that comes out.
       rows: the rows of the global batch that this process wants.
+      steps_per_epoch: of the epoch that `data.colour_off_epoch` counts in; None for
+        the data's.
 
     Yields:
       image uint8[B,crop,crop,3], label int32[B], colour_shift float32[B,3], gain
@@ -56,6 +59,7 @@ def train_batches(
     }[data.colour_constants]
     colour_steps = augment.colour_steps(data.colour_form, deviations)
     colour_gain = augment.colour_gain(data.colour_form, data.colour_std)
+    colour_off = data.colour_off_epoch * (steps_per_epoch or size / batch_size)
 
     def load(step: int, indices: np.ndarray) -> Batch:
         rng = randomness.generator(seed, 'augmentation', step)
@@ -69,7 +73,7 @@ def train_batches(
             rng, batch_size, components, colour_steps, data.colour_std
         )
         gains = np.full(batch_size, colour_gain, np.float32)
-        if 0 < data.colour_off_epoch <= step * batch_size / size:
+        if 0 < colour_off <= step:
             shifts, gains = np.zeros_like(shifts), np.ones_like(gains)
         indices = indices[rows]
         image = np.empty((len(indices), crop, crop, 3), np.uint8)

@@ -17,6 +17,12 @@ class RunLength:
     steps_per_epoch: float
     total_steps: int
     eval_every: float  # steps
+    stretch: float = 1.0  # how many times as long as its schedule is written for
+
+    @property
+    def steps_per_schedule_epoch(self) -> float:
+        """Of the epochs that the schedule's events name."""
+        return self.steps_per_epoch * self.stretch
 
     def epoch(self, step: int) -> float:
         return step / self.steps_per_epoch
@@ -39,13 +45,28 @@ def run_length(
     epochs: float,
     steps: int,
     eval_every_epochs: float,
+    schedule_epochs: float = 0.0,
 ) -> RunLength:
-    """Works out a run's length; exactly one of `epochs` and `steps` is not 0."""
+    """Works out a run's length; exactly one of `epochs` and `steps` is not 0.
+
+    Args:
+      num_examples: of the training split.
+      batch_size: images of a step.
+      epochs: length of the run, or 0.
+      steps: length of the run, or 0.
+      eval_every_epochs: may be fractional.
+      schedule_epochs: the length that the schedule's epochs are written for; they
+        keep their fractions of the run. 0: they are epochs of the run.
+    """
     per_epoch = num_examples / batch_size
+    stretch = 1.0
+    if schedule_epochs:
+        stretch = (epochs or steps / per_epoch) / schedule_epochs
     return RunLength(
         steps_per_epoch=per_epoch,
         total_steps=steps or max(1, round(epochs * per_epoch)),
         eval_every=max(1.0, eval_every_epochs * per_epoch),
+        stretch=stretch,
     )
 
 
