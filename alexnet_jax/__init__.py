@@ -14,6 +14,7 @@ randomness  every stream of random numbers, by name from the seed
 optimizer   the 2012 update and the schedules of its rate
 mesh        the ('data', 'tower') mesh and what lies where on it
 train_state what a run carries from step to step, and where it lies
+build       from a config to what trains, for runs, experiments and tests
 step        the compiled train, evaluation and prediction steps
 train       train_and_evaluate: the whole run, top to bottom
 validation  the errors of a split while a run trains

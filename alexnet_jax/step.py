@@ -8,7 +8,6 @@ over the global batch: so every mesh computes the same numbers.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +37,9 @@ from alexnet_jax.train_state import TrainState
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+
+# (state, batch, mean) → (state, metrics)
+TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
 
 # One view of an evaluated image: the crop's row and column, and whether mirrored.
 View = tuple[int, int, bool]
@@ -88,7 +90,7 @@ def make_train_step(
     mesh: Mesh,
     seed: int,
     scale: float = 1.0,
-) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
+) -> TrainStep:
     """Compiles one update.
 
     Args:
@@ -193,15 +195,15 @@ def make_train_step(
     return train_step
 
 
-def compile_train_step(
-    train_step: Callable[..., Any],
+def lower_train_step(
+    train_step: TrainStep,
     abstract_state: TrainState,
     batch_size: int,
     size: int,
     mesh: Mesh,
-    mean: Array,
-) -> jax.stages.Compiled:
-    """Compiles a train step for the shapes and shardings of a run, before it has any.
+    mean: Array | jax.ShapeDtypeStruct,
+) -> jax.stages.Lowered:
+    """Traces a train step for the shapes and shardings of a run, before it has any.
 
     Args:
       train_step: of `make_train_step`.
@@ -216,7 +218,7 @@ def compile_train_step(
         name: jax.ShapeDtypeStruct(part.shape, part.dtype, sharding=sharding)
         for name, part in batch_shapes(batch_size, size).items()
     }
-    return train_step.lower(abstract_state, batch, mean).compile()  # pyrefly: ignore
+    return train_step.lower(abstract_state, batch, mean)  # pyrefly: ignore
 
 
 def options_for(mesh: Mesh) -> dict[str, str]:

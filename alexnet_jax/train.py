@@ -8,10 +8,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from alexnet_jax import build, figures, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
-from alexnet_jax import figures, optimizer, train_state, validation
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import model as model_lib
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.run import (
@@ -60,36 +59,14 @@ def train_and_evaluate(
     workdir = workdir_lib.check_workdir(workdir, config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
-    network = model_lib.network_from_config(
-        config.model, config.data.crop_size, count_classes(config, dataset)
-    )
-    batch_size = config.train.batch_size
-    mesh = mesh_lib.make_mesh(
-        data=config.mesh.data,
-        tower=config.mesh.tower,
-        towers=network.towers,
-        batch_size=batch_size,
-    )
-    length = progress.run_length(
+    training = build.training(
+        config,
+        num_classes=count_classes(config, dataset),
         num_examples=pipeline.num_examples(dataset, config.data.train_split),
-        batch_size=batch_size,
-        epochs=config.train.epochs,
-        steps=config.train.steps,
-        eval_every_epochs=config.train.eval_every_epochs,
-        schedule_epochs=config.train.schedule_epochs,
     )
+    network, mesh, length = training.network, training.mesh, training.length
+    batch_size = config.train.batch_size
     last = min(stop_at_step or length.total_steps, length.total_steps)
-    tx = optimizer.create_optimizer(
-        config.optimizer, steps_per_epoch=length.steps_per_schedule_epoch
-    )
-    learning_rate = optimizer.create_learning_rate_schedule(
-        config.optimizer,
-        steps_per_epoch=length.steps_per_schedule_epoch,
-        total_steps=length.total_steps,
-    )
-    train_step = step_lib.make_train_step(
-        network, tx, learning_rate, mesh, config.seed, config.data.scale
-    )
     mean = mesh_lib.put_everywhere(
         pipeline.mean_to_subtract(dataset, config.data), mesh
     )
@@ -98,21 +75,22 @@ def train_and_evaluate(
 
     # In a thread, while the state is made or restored and the first batch is read: XLA
     # compiles without Python's lock.
-    abstract_state = train_state.abstract_train_state(network, tx, mesh)
     checkpoints = checkpoint.Checkpoints(workdir, keep=config.train.keep_checkpoints)
     compiler = concurrent.futures.ThreadPoolExecutor(1)
 
-    def compile_step() -> concurrent.futures.Future[jax.stages.Compiled]:
-        return compiler.submit(
-            step_lib.compile_train_step,
-            train_step, abstract_state, batch_size, network.image_size, mesh, mean,
-        )  # fmt: skip
+    def compile_step() -> jax.stages.Compiled:
+        return step_lib.lower_train_step(
+            training.train_step, training.abstract_state, batch_size,
+            network.image_size, mesh, mean,
+        ).compile()  # fmt: skip
 
-    compilation = compile_step() if checkpoints.latest_step() < last else None
+    compilation = None
+    if checkpoints.latest_step() < last:
+        compilation = compiler.submit(compile_step)
 
     # Where it starts: at the latest checkpoint that verifies, else at step 0, with
     # the layers of another run if the config names one.
-    restored = checkpoints.restore_latest(abstract_state)
+    restored = checkpoints.restore_latest(training.abstract_state)
     latest: Scalars = {}
     window = log_window.LogWindow(batch_size)
     if restored:
@@ -120,7 +98,7 @@ def train_and_evaluate(
         latest = dict(meta['metrics'])
         window = log_window.LogWindow(batch_size, meta['window'])
     else:
-        state = train_state.create_train_state(network, tx, mesh, config.seed)
+        state = training.first_state()
         if config.init.workdir:
             params = trained.copy_layers(state.params, config.init, network, mesh)
             state = dataclasses.replace(state, params=params)
@@ -146,6 +124,7 @@ def train_and_evaluate(
     )
     startup.end('state')
 
+    train_step = training.train_step  # until its compiled form is there
     clock = progress.Clock()
     with writer, checkpoints, signals.caught_signals() as caught:
         if not first:
@@ -157,7 +136,7 @@ def train_and_evaluate(
             if now == first + 1:
                 startup.end('batch')
                 with clock.paused():
-                    train_step = (compilation or compile_step()).result()
+                    train_step = compilation.result() if compilation else compile_step()
                 startup.end('compile')
             # One step in flight: XLA's CPU devices share their threads, and with steps
             # queued up two devices were seen to wait for each other for ever.

@@ -96,10 +96,10 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 def test_a_finished_run_compiles_no_step(whole_run, small, monkeypatch):
     small.mesh.data, small.mesh.tower = 1, 2
 
-    def compile_train_step(*_):
+    def lower_train_step(*_):
         raise AssertionError('compiled for nothing')
 
-    monkeypatch.setattr(step, 'compile_train_step', compile_train_step)
+    monkeypatch.setattr(step, 'lower_train_step', lower_train_step)
     results = train.train_and_evaluate(small, whole_run['workdir'])
     assert results == whole_run['results']
 
