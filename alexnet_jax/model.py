@@ -111,11 +111,15 @@ class Weighted(nnx.Module):
           mask: bool[B, ...], of its dropout in training.
 
         Returns:
-          `linear`, the weighted sum, and the output of each step by its name.
+          `linear`, the weighted sum, and the output of each step by its name; a second
+          pool is `pool_2`.
         """
-        made = {'linear': self.weighted_sum(x, towers)}
-        for step in self.layer.steps:
-            made[step.name] = step(list(made.values())[-1], towers, mask)
+        x = self.weighted_sum(x, towers)
+        made = {'linear': x}
+        for i, step in enumerate(self.layer.steps):
+            before = [other.name for other in self.layer.steps[:i]].count(step.name)
+            x = step(x, towers, mask)
+            made[f'{step.name}_{before + 1}' if before else step.name] = x
         return made
 
     def read(self, x: Array, towers: Towers) -> Array:

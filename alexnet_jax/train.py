@@ -8,16 +8,16 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import build, figures, optimizer, train_state, validation
+from alexnet_jax import build, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.run import (
     checkpoint,
-    inspection,
     log_window,
     overview,
+    pictures,
     progress,
     provenance,
     trained,
@@ -152,7 +152,7 @@ def train_and_evaluate(
                 print(startup.lines(), flush=True)
                 print(progress.header(network.num_classes), flush=True)
             if now == 1:
-                writer.images(0, {'augmented_batch': batch['image'][:16]})
+                pictures.show_batch(batch, dataset.class_names, writer)
 
             logging = now % config.train.log_every_steps == 0
             evaluating = length.is_evaluation(now)
@@ -186,7 +186,7 @@ def train_and_evaluate(
                         now, select(latest, 'val/') | select(latest, 'test/')
                     )
                     if shows_parameters(now, length, config):
-                        inspection.show_parameters(state.params, network, now, writer)
+                        pictures.show_parameters(state.params, network, now, writer)
                     checkpoints.save_best(
                         now, state, {'metrics': latest}, latest['val/top1_error']
                     )
@@ -199,9 +199,9 @@ def train_and_evaluate(
                 print(f'signal {number}: checkpointed at step {now}, stopping')
                 raise SystemExit(128 + number)
     if last == length.total_steps:
-        kernels = inspection.first_kernels(state.params, network)
+        kernels = pictures.first_kernels(state.params, network)
         if processes.is_first():
-            figures.save_png(workdir / 'conv1_kernels.png', kernels)
+            pictures.save_png(workdir / 'conv1_kernels.png', kernels)
             files.write_json(workdir / 'result.json', latest)
         overview.print_end(workdir, latest, last, checkpoints.best_step, network)
     return latest

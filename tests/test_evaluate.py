@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import evaluate, mesh, model, optimizer, train, train_state
+from alexnet_jax import mesh, model, optimizer, train, train_state
+from alexnet_jax.analysis import ensembles, prediction
 from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import trained
@@ -19,14 +20,14 @@ from alexnet_jax.run import trained
 REPOSITORY = Path(__file__).parents[1]
 
 
-def make(probabilities, labels=(0, 1, 2, 0)) -> evaluate.Predictions:
-    return evaluate.Predictions(
+def make(probabilities, labels=(0, 1, 2, 0)) -> prediction.Predictions:
+    return prediction.Predictions(
         np.asarray(probabilities, np.float32), np.asarray(labels, np.int32)
     )
 
 
 def test_errors_are_those_of_the_averaged_probabilities_with_ties_in_part():
-    found = evaluate.errors(
+    found = prediction.errors(
         np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2]], np.float32), np.array([0, 1])
     )
     assert found['examples'] == 2
@@ -41,16 +42,16 @@ def test_search_drops_a_member_that_only_harms():
     good = 0.05 + 0.5 * np.eye(10)[labels] * (rng.random((200, 1)) < 0.9)
     bad = 0.05 + 0.9 * np.eye(10)[(labels + 1) % 10]
     members = [make(p / p.sum(1, keepdims=True), labels) for p in (good, bad)]
-    weights = evaluate.search_weights(members)
-    equal = evaluate.errors(evaluate.weighted(members, [1.0, 1.0]), labels)
-    found = evaluate.errors(evaluate.weighted(members, weights), labels)
+    weights = ensembles.search_weights(members)
+    equal = prediction.errors(ensembles.weighted(members, [1.0, 1.0]), labels)
+    found = prediction.errors(ensembles.weighted(members, weights), labels)
     assert weights[1] < weights[0]
     assert (found['top5_error'], found['loss']) < (equal['top5_error'], equal['loss'])
     assert all(round(w / 0.05, 6) == round(w / 0.05) for w in weights)
 
 
 def test_one_view_is_what_the_run_itself_reported(whole_run):
-    rows = evaluate.evaluate(
+    rows = ensembles.evaluate(
         [whole_run['workdir']], views=1, split='test', which='latest'
     )
     assert rows[0]['examples'] == 130
@@ -60,7 +61,7 @@ def test_one_view_is_what_the_run_itself_reported(whole_run):
 
 def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
     network = trained.load(whole_run['workdir'])
-    predictions = evaluate.predict(network, 'test', 10)
+    predictions = prediction.predict(network, 'test', 10)
     data = network.config.data
     dataset = prepare.open_prepared(data)
     (first, *_) = pipeline.eval_batches(

@@ -75,8 +75,10 @@ def test_arrays_are_those_of_the_call(tmp_path, no_tensorboard):
         image[:] = 255
         writer.histograms(1, {'x': np.array([1.0, np.nan]), 'y': np.array([np.inf])})
     written = {call[0]: call[2] for call in no_tensorboard if len(call) > 2}
-    assert not written['write_images']['x'].any()
-    assert {k: v.tolist() for k, v in written['write_histograms'].items()} == {'x': [1]}
+    assert not written['write_images']['visual/x'].any()
+    assert {k: v.tolist() for k, v in written['write_histograms'].items()} == {
+        'weights/x': [1]
+    }
 
 
 def test_histograms_of_large_arrays_are_of_a_sample(tmp_path, no_tensorboard):
@@ -85,7 +87,7 @@ def test_histograms_of_large_arrays_are_of_a_sample(tmp_path, no_tensorboard):
     with writers.MetricWriter(tmp_path, is_writer=True, resume_step=None) as writer:
         writer.histograms(1, {'fc6/kernel': values})
     ((_, _, written),) = [c for c in no_tensorboard if c[0] == 'write_histograms']
-    sample = written['fc6/kernel']
+    sample = written['weights/fc6/kernel']
     assert sample.shape == (writers.HISTOGRAM_SAMPLE,)
     assert (sample.mean(), sample.std()) == pytest.approx((3.0, 2.0), abs=0.03)
 
@@ -133,7 +135,8 @@ def test_tensorboard_reads_everything_back(tmp_path):
     rng = np.random.default_rng(0)
     with writers.MetricWriter(tmp_path, is_writer=True, resume_step=None) as writer:
         for step in (1, 2):
-            writer.scalars(step, {'train/loss': 1 / step, 'bad': float('nan')})
+            values = {'train/loss': 1 / step, 'test/loss': 1.0, 'bad': float('nan')}
+            writer.scalars(step, values)
         writer.images(2, {'kernels': rng.integers(0, 255, (2, 8, 9, 3), np.uint8)})
         writer.histograms(2, {'conv1/kernel': jnp.ones((5, 5), jnp.bfloat16)})
         writer.hparams({'a.b': 1, 'c': (1, 2), 'd': None, 'e': True, 'f': 'x'})
@@ -142,7 +145,10 @@ def test_tensorboard_reads_everything_back(tmp_path):
     )
     events.Reload()
     tags = set(events.Tags()['tensors'])
-    assert {'train/loss', 'bad', 'kernels', 'conv1/kernel'} <= tags
+    assert {'train/loss', 'bad', 'visual/kernels', 'weights/conv1/kernel'} <= tags
+    # TensorBoard's order: training and validation before all else.
+    groups = sorted({tag.split('/')[0] for tag in tags} - {'bad', '_hparams_'})
+    assert groups[0] == 'train' and groups[-1] == 'withheld_test'
     assert [e.step for e in events.Tensors('train/loss')] == [1, 2]
     metadata = events.summary_metadata['_hparams_/session_start_info']
     # The row of the HParams tab is named as the workdir.
@@ -151,7 +157,7 @@ def test_tensorboard_reads_everything_back(tmp_path):
 
 def test_importing_the_module_does_not_import_tensorflow():
     code = (
-        'import sys, alexnet_jax.run.writers, alexnet_jax.figures;'
+        'import sys, alexnet_jax.run.writers, alexnet_jax.run.pictures;'
         'print([m for m in ("tensorflow", "clu", "matplotlib") if m in sys.modules])'
     )
     root = Path(writers.__file__).parents[1]

@@ -8,5 +8,5 @@ provenance  config, code, versions, devices, command
 progress    a run's length, where its time goes, and its lines in the terminal
 log_window  the steps between two log lines
 overview    what is printed before the first step and after the last
-inspection  histograms and pictures of parameters
+pictures    first kernels, augmented images, histograms
 """

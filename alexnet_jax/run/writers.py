@@ -70,14 +70,13 @@ class MetricWriter:
         finite = {n: v if math.isfinite(v) else None for n, v in numbers.items()}
         self._lines.write(json.dumps({'step': int(step)} | finite) + '\n')
         self._lines.flush()
-        self._enqueue('write_scalars', step, numbers)
+        self._enqueue('write_scalars', step, _tags(numbers))
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """[N, H, W, 3], uint8 or floats in [0, 1]."""
         # Copies, because they are written later and buffers are reused.
-        self._enqueue(
-            'write_images', step, {name: np.array(v) for name, v in values.items()}
-        )
+        copies = {f'visual/{name}': np.array(v) for name, v in values.items()}
+        self._enqueue('write_images', step, copies)
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """The distribution of each array's finite values, of a sample if it is large.
@@ -92,7 +91,7 @@ class MetricWriter:
                 flat = flat[rng.integers(flat.size, size=HISTOGRAM_SAMPLE)]
             flat = flat.astype(np.float32)
             if (finite := flat[np.isfinite(flat)]).size:
-                arrays[name] = finite
+                arrays[f'weights/{name}'] = finite
         self._enqueue('write_histograms', step, arrays)
 
     def hparams(self, values: Mapping[str, Any]) -> None:
@@ -191,6 +190,18 @@ def _hparams_summary(values: Mapping[str, Any], name: str) -> tuple[Any, ...]:
 
     (summary,) = summary_v2.hparams_pb(dict(values), trial_id=name).value
     return 0, {summary.tag: np.zeros(0)}, {summary.tag: summary.metadata}
+
+
+def _tags(scalars: Mapping[str, float]) -> dict[str, float]:
+    """The names in TensorBoard, which shows groups of tags in alphabetical order.
+
+    Training and validation come first, then pictures (`visual/…`) and histograms
+    (`weights/…`); the test errors, single points, come last.
+    """
+    return {
+        f'withheld_{name}' if name.startswith('test/') else name: value
+        for name, value in scalars.items()
+    }
 
 
 def _number(value: Any) -> float | int:
