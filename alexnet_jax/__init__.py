@@ -2,6 +2,7 @@
 
 main        trains a network, or goes on with a run; `python -m alexnet_jax` lists all
             commands
+prepare     turns a data set into square records, before or without training
 config      what every key of a config may hold; files, differences
 configs     the shipped networks and runs, one file each
 summary     a config's parameters, shapes, memory and steps without its data
