@@ -1,4 +1,4 @@
-"""cuda-convnet's CIFAR-10 nets: 80sec, 18pct, conv_local_13pct, conv_local_11pct, …
+"""cuda-convnet's CIFAR-10 nets: 80sec, 18pct, conv_local_13pct and conv_local_11pct.
 
     python -m alexnet_jax.main --config=configs/cuda_convnet.py:18pct \\
         --config.data.data_dir=DIR --workdir=runs/18pct

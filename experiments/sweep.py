@@ -278,7 +278,11 @@ def main(argv: list[str]) -> None:
     failed = []
     for number, cell in enumerate(cells, start=1):
         finished = read_result(cell) is not None
-        state = 'finished before' if finished else f'log in {cell.workdir}/log.txt'
+        state = (
+            'finished before'
+            if finished
+            else f'to train, log in {cell.workdir}/log.txt'
+        )
         print(f'[{number}/{len(cells)}] {cell.name}: {state}', flush=True)
         if not _DRY_RUN.value and not finished and not run(cell):
             failed.append(cell.name)
