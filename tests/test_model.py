@@ -129,7 +129,7 @@ def test_equal_tables_are_one_key_and_others_are_not():
 
 def test_a_step_that_comes_twice_has_two_taps():
     steps = ('lrn', 'pool', 'activation', 'pool')
-    values = {'conv1.steps': steps, 'width': 0.125, 'num_classes': 10}
+    values = {'conv1.steps': steps, 'layers': ('conv1', 'fc8')}
     net = model.AlexNet(network(image_size=96, **values), rngs=nnx.Rngs(0))
     made = net.activations(jnp.ones((1, 96, 96, 3)))
     assert made['conv1'].shape[1] < made['conv1/pool'].shape[1]
