@@ -1,23 +1,19 @@
-"""What every key of a config may hold, and the config as a file.
+"""What every key of a config may hold.
 
 `configs/paper.py` lists the keys and says what each is for. `validate` turns every bad
 value into one line before anything heavy starts.
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax import layer_steps, layers, model, optimizer
 from alexnet_jax.data import augment
-
-# Of a workdir's config.json. 1, without an entry, is version 0.1's.
-FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +46,19 @@ _EPOCHS = Rule(
 )
 
 
+# TFDS's own reading of a split says what is wrong inside its brackets.
+_SPLIT = re.compile(r'\s*\w+\s*(\[.*\])?\s*(\+\s*\w+\s*(\[.*\])?\s*)*')
+_SPLITS = Rule(
+    "splits such as 'train', 'train[:90%]' or 'train+test'",
+    lambda v: bool(_SPLIT.fullmatch(v)),
+)
+_FOLDER = Rule(
+    'a folder of this machine (a URL is neither read nor written: copy it here, or '
+    'mount it)',
+    lambda v: not re.match(r'\w+://', v),
+)
+
+
 def _one_of(*allowed: Any) -> Rule:
     return Rule('one of ' + ', '.join(map(repr, allowed)), lambda v: v in allowed)
 
@@ -76,12 +85,14 @@ _RULES: dict[str, Rule] = {
     'model.pool.ties': _one_of('first', 'all'),
     'model.dropout_scaling': _one_of('test', 'train'),
     'data.source': _NAME,
-    'data.data_dir': _free(_ANY),
-    'data.prepared_dir': _free(_ANY),
+    'data.data_dir': _free(_FOLDER),
+    'data.prepared_dir': _free(_FOLDER),
     'data.download': _free(_ANY),
-    'data.train_split': _NAME,
-    'data.validation_split': _NAME,
-    'data.test_split': _ANY,
+    'data.train_split': _SPLITS,
+    'data.validation_split': _SPLITS,
+    'data.test_split': Rule(
+        f"'' (none) or {_SPLITS.allowed}", lambda v: not v or _SPLITS.test(v)
+    ),
     'data.stored_size': _COUNT,
     'data.encoding': _one_of('raw', 'jpeg'),
     'data.jpeg_quality': Rule('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
@@ -228,10 +239,29 @@ def validate(config: ConfigDict) -> None:
     for key in known.keys() ^ present.keys():
         problem = 'is missing' if key in known else 'is not a key that anything reads'
         raise ValueError(f'config.{key} {problem}')
+    _check_values(present, known)
+    _check_together(config)
+
+
+def validate_data(data: ConfigDict) -> None:
+    """Checks `config.data` alone: a data set is prepared without a network.
+
+    Raises:
+      ValueError: as `validate`.
+    """
+    present = {f'data.{key}': value for key, value in flat(data)}
+    _check_values(present, _RULES)
+
+
+def _check_values(present: Mapping[str, Any], known: Mapping[str, Rule]) -> None:
     for key, value in present.items():
         if not _is_allowed(value, known[key]):
             raise ValueError(f'config.{key}={value!r}: expected {known[key].allowed}')
-    _check_together(config)
+
+
+def may_change_on_resume(key: str) -> bool:
+    """Says whether a run goes on with another value of a key."""
+    return key in _RULES and _RULES[key].free
 
 
 def rules(config: ConfigDict) -> dict[str, Rule]:
@@ -392,54 +422,5 @@ def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             yield from flat(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}', value
-
-
-def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON has it, with the format's number: tuples become lists."""
-    return {'format': FORMAT} | json.loads(config.to_json())
-
-
-def check_format(as_json: dict[str, Any], workdir: Path) -> None:
-    """Refuses the config.json of a run that another version began.
-
-    Raises:
-      ValueError: the random streams of version 0.1, its slices of folders and its keys
-        are not this version's; it can be neither continued nor evaluated as it was.
-    """
-    found = as_json.get('format', 1)
-    if found != FORMAT:
-        raise ValueError(
-            f'{workdir} holds a run of another version (format {found}, this one has '
-            f'{FORMAT}), whose random numbers, slices of folders and keys differ; take '
-            'another workdir, or the version of alexnet_jax that began it'
-        )
-
-
-def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lists the keys that keep a run of config `old` from being continued with `new`.
-
-    Args:
-      old: what `to_json` returned when the run began.
-      new: the same of the present config.
-
-    Returns:
-      Phrases `key=old, and you asked for new`; empty if the run can go on.
-    """
-    before, after = dict(_flat_json(old)), dict(_flat_json(new))
-    return [
-        f'{key}={before.get(key, "absent")}, and you asked for '
-        f'{after.get(key, "absent")}'
-        for key in sorted(before.keys() | after.keys())
-        if not (key in _RULES and _RULES[key].free)
-        and before.get(key) != after.get(key)
-    ]
-
-
-def _flat_json(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat_json(value, f'{prefix}{key}.')
         else:
             yield f'{prefix}{key}', value

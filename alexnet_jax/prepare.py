@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from alexnet_jax import config
 from alexnet_jax.data import prepare, prepared
 from alexnet_jax.system import command_line
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
     if _SOURCE.value is not None:
         data.source = _SOURCE.value
     with command_line.user_errors():
+        config.validate_data(data)
         directory = prepare.prepare(
             data,
             prepare.open_source(data),

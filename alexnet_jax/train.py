@@ -15,6 +15,7 @@ from alexnet_jax import step as step_lib
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.run import (
     checkpoint,
+    config_file,
     log_window,
     overview,
     pictures,
@@ -105,7 +106,7 @@ def train_and_evaluate(
     first = int(state.step)
     workdir_lib.make_directory(workdir)
     if processes.is_first():
-        provenance.write_config(workdir, config_lib.to_json(config))
+        provenance.write_config(workdir, config_file.to_json(config))
         provenance.write_provenance(workdir, {'first_step': first})
         overview.print_overview(config, network, mesh, state, workdir, length)
     writer = writers.MetricWriter(

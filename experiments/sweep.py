@@ -34,6 +34,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.run import config_file
 from alexnet_jax.system import command_line
 from experiments import ablations
 
@@ -116,7 +117,7 @@ def read_result(cell: Cell) -> dict[str, float] | None:
         return None
     if not isinstance(before, dict) or not isinstance(result, dict):
         return None
-    if config_lib.blocking_differences(before, config_lib.to_json(cell.config)):
+    if config_file.blocking_differences(before, config_file.to_json(cell.config)):
         return None
     return result if 'val/top1_error' in result else None
 

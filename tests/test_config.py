@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import model
+from alexnet_jax.run import config_file
 
 FILES = sorted(
     path.stem
@@ -193,8 +194,8 @@ def test_differences_name_what_matters_and_pass_what_does_not():
     new.optimizer.learning_rate = 0.02
     new.data.threads = 7
     new.mesh.tower = 1
-    assert config_lib.blocking_differences(
-        config_lib.to_json(old), config_lib.to_json(new)
+    assert config_file.blocking_differences(
+        config_file.to_json(old), config_file.to_json(new)
     ) == ['optimizer.learning_rate=0.01, and you asked for 0.02']
 
 
@@ -202,13 +203,13 @@ def test_a_run_goes_on_with_other_values_of_the_keys_that_help_marks():
     rules = config_lib.rules(load('paper'))
     free = {key for key, rule in rules.items() if rule.free}
     assert {'data.data_dir', 'mesh.tower', 'train.keep_checkpoints'} <= free
-    old = config_lib.to_json(load('paper'))
+    old = config_file.to_json(load('paper'))
     for key in rules:
         new = json.loads(json.dumps(old))
         *tables, leaf = key.split('.')
         table = functools.reduce(dict.__getitem__, tables, new)
         table[leaf] = 'another value'
-        differences = config_lib.blocking_differences(old, new)
+        differences = config_file.blocking_differences(old, new)
         assert len(differences) == (0 if key in free else 1), key
 
 

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tensorflow_datasets.core import dataset_info
 
+from alexnet_jax import config as config_lib
 from alexnet_jax.configs import paper
 from alexnet_jax.data import (
     disk,
@@ -1073,25 +1074,36 @@ def test_too_large_a_set_prints_the_command_that_prepares_it(folder, tmp_path):
     [
         ({'data_dir': '/nowhere/photos'}, 'no folder of images at .*/nowhere/photos'),
         ({'train_split': 'training'}, "no split 'training'; it has train, validation"),
-        ({'train_split': 'train[:'}, "cannot read the split 'train\\[:'"),
-        ({'train_split': ''}, 'train_split'),
-        ({'fit': 'stretch'}, 'fit=.stretch.; one of crop, warp'),
-        ({'encoding': 'webp'}, 'encoding=.webp.; one of raw, jpeg'),
+        (
+            {'train_split': 'train[:'},
+            "train_split='train\\[:': expected splits such",
+        ),
+        ({'train_split': ''}, "train_split='': expected"),
+        ({'fit': 'stretch'}, "fit='stretch': expected one of 'crop', 'warp'"),
+        ({'encoding': 'webp'}, "encoding='webp': expected one of 'raw', 'jpeg'"),
         ({'source': 'cifer10'}, 'did you mean cifar10'),
         (
             {'source': 'mnist'},
             r'add --config\.data\.download=True to the same command[^-]*GB$',
         ),
-        ({'data_dir': 'gs://photos'}, r"data_dir='gs://photos' is a URL; only folders"),
-        ({'prepared_dir': 's3://mine/x'}, "prepared_dir='s3://mine/x' is a URL"),
+        (
+            {'data_dir': 'gs://photos'},
+            r"data_dir='gs://photos': expected a folder",
+        ),
+        ({'prepared_dir': 's3://mine/x'}, "prepared_dir='s3://mine/x': expected a"),
     ],
 )
 def test_bad_values_are_one_line(folder, tmp_path, values, message):
     values = {'data_dir': str(folder), 'stored_size': 16, 'crop_size': 16} | values
     data = data_config(tmp_path)
     data.update(values)
-    with pytest.raises(ValueError, match=message) as error:
+
+    def open_data() -> None:
+        config_lib.validate_data(data)  # as every command does first
         prepare.open_prepared(data)
+
+    with pytest.raises(ValueError, match=message) as error:
+        open_data()
     assert '\n' not in str(error.value)
     assert not (tmp_path / 'prepared').exists()
 

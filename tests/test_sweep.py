@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import config as config_lib
 from alexnet_jax.configs import demo
-from alexnet_jax.run import progress
+from alexnet_jax.run import config_file, progress
 from experiments import sweep
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,7 +23,7 @@ def make_cell(workdir: Path, ablation: str = 'base', seed: int = 0, code: str = 
 
 def finish(cell: sweep.Cell, error: float) -> None:
     cell.workdir.mkdir(parents=True)
-    config = json.dumps(config_lib.to_json(cell.config))
+    config = json.dumps(config_file.to_json(cell.config))
     (cell.workdir / 'config.json').write_text(config)
     result = {'val/top1_error': error, 'test/top1_error': error}
     (cell.workdir / 'result.json').write_text(json.dumps(result))

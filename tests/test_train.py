@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh, model, optimizer, step, train, train_state
 from alexnet_jax.data import prepare
-from alexnet_jax.run import checkpoint, trained
+from alexnet_jax.run import checkpoint, config_file, trained
 from alexnet_jax.system import processes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -160,8 +160,8 @@ def test_every_key_is_read_by_a_run(whole_run, small, tmp_path, monkeypatch):
         return plain(self, key)
 
     # These look at every key whatever it is for.
-    as_json, flat = config_lib.to_json(config), dict(config_lib.flat(config))
-    monkeypatch.setattr(config_lib, 'to_json', lambda config: as_json)
+    as_json, flat = config_file.to_json(config), dict(config_lib.flat(config))
+    monkeypatch.setattr(config_file, 'to_json', lambda config: as_json)
     monkeypatch.setattr(config_lib, 'flat', lambda config: flat.items())
     monkeypatch.setattr(ConfigDict, '__getitem__', recording)
     monkeypatch.setattr(jax.distributed, 'initialize', lambda **settings: None)
@@ -189,7 +189,7 @@ def test_another_config_on_the_same_workdir_is_refused(whole_run, small):
 
 def test_a_workdir_of_version_0_1_is_refused_in_one_line(whole_run, small, tmp_path):
     as_json = json.loads((whole_run['workdir'] / 'config.json').read_text())
-    assert as_json.pop('format') == config_lib.FORMAT
+    assert as_json.pop('format') == config_file.FORMAT
     (tmp_path / 'config.json').write_text(json.dumps(as_json))
     small.mesh.data, small.mesh.tower = 1, 2
     for use in (lambda: train.train_and_evaluate(small, tmp_path),

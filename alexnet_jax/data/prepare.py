@@ -9,7 +9,6 @@ resizes both sides instead. A killed preparation goes on where it stood.
 import contextlib
 import json
 import math
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +45,6 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
     Raises:
       ValueError: one line on what is missing or wrong.
     """
-    check(data)
     found = prepared.find(data)
     for directory in found:
         if _unchanged(directory, data):
@@ -88,7 +86,6 @@ def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.So
       SourceNotFoundError: there is none.
       ValueError: it is no set of images with classes, or lacks a split or its images.
     """
-    check(data)
     if data.source == 'folder':
         source = folders.open_folder(data)
     else:
@@ -124,7 +121,6 @@ def prepare(
       ValueError: one line; among the reasons are a full disk, images that cannot be
         decoded, and records that are not as many as the examples of the source.
     """
-    check(data)
     directory = prepared.directory_of(data, source)
     named = splits.named_splits(data)
     to_write = sum(
@@ -271,31 +267,3 @@ def _record_source(directory: Path, source: sources.Source) -> None:
         content = json.dumps(source.record(), indent=1) + '\n'
         if not path.exists() or path.read_text() != content:
             write_atomically(path, content)
-
-
-def check(data: ConfigDict) -> None:
-    """Raise a ValueError, one line, if config.data has a value that is not allowed."""
-    if data.encoding not in images.ENCODINGS:
-        raise ValueError(
-            f'config.data.encoding={data.encoding!r}; one of '
-            f'{", ".join(images.ENCODINGS)}'
-        )
-    if data.fit not in images.FITS:
-        raise ValueError(
-            f'config.data.fit={data.fit!r}; one of {", ".join(images.FITS)}'
-        )
-    if data.stored_size < 1:
-        raise ValueError(f'config.data.stored_size={data.stored_size}; at least 1')
-    if not 1 <= data.jpeg_quality <= 100:
-        raise ValueError(f'config.data.jpeg_quality={data.jpeg_quality}; 1 to 100')
-    for key in ('data_dir', 'prepared_dir'):
-        if re.match(r'\w+://', data[key]):
-            raise ValueError(
-                f'config.data.{key}={data[key]!r} is a URL; only folders of this '
-                'machine are read and written: copy it here, or mount it'
-            )
-    for split in (data.train_split, data.validation_split, data.test_split):
-        if split:
-            splits.base_splits(split)
-    if not data.train_split:
-        raise ValueError("config.data.train_split=''; it must name a split")

@@ -8,11 +8,10 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import optimizer, train_state
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint, config_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +38,11 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
         checkpoints can be restored.
     """
     workdir = workdir.expanduser().absolute()
-    config_file = workdir / 'config.json'
-    if not config_file.is_file():
-        raise ValueError(
-            f'{workdir} holds no run: there is no {config_file.name} in it'
-        )
-    as_json = json.loads(config_file.read_text())
-    config_lib.check_format(as_json, workdir)
+    path = workdir / 'config.json'
+    if not path.is_file():
+        raise ValueError(f'{workdir} holds no run: there is no {path.name} in it')
+    as_json = json.loads(path.read_text())
+    config_file.check_format(as_json, workdir)
     del as_json['format']
     config = ConfigDict(as_json)
     checkpoints = checkpoint.Checkpoints(workdir, read_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import config as config_lib
+from alexnet_jax.run import config_file
 
 
 def check_workdir(workdir: Path, config: ConfigDict) -> Path:
@@ -21,12 +21,12 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
         raise ValueError(
             f'--workdir={workdir}: {standing} is not a directory that can be written'
         )
-    config_file = workdir / 'config.json'
-    if config_file.exists():
-        before = json.loads(config_file.read_text())
-        config_lib.check_format(before, workdir)
-        differences = config_lib.blocking_differences(
-            before, config_lib.to_json(config)
+    path = workdir / 'config.json'
+    if path.exists():
+        before = json.loads(path.read_text())
+        config_file.check_format(before, workdir)
+        differences = config_file.blocking_differences(
+            before, config_file.to_json(config)
         )
         if differences:
             more = f'; and {len(differences) - 3} more' if len(differences) > 3 else ''

@@ -1,0 +1,62 @@
+"""The config of a run as its workdir keeps it, and whether another one continues it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+
+# Of a workdir's config.json. 1, without an entry, is version 0.1's.
+FORMAT = 2
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON has it, with the format's number: tuples become lists."""
+    return {'format': FORMAT} | json.loads(config.to_json())
+
+
+def check_format(as_json: dict[str, Any], workdir: Path) -> None:
+    """Refuses the config.json of a run that another version began.
+
+    Raises:
+      ValueError: the random streams of version 0.1, its slices of folders and its keys
+        are not this version's; it can be neither continued nor evaluated as it was.
+    """
+    found = as_json.get('format', 1)
+    if found != FORMAT:
+        raise ValueError(
+            f'{workdir} holds a run of another version (format {found}, this one has '
+            f'{FORMAT}), whose random numbers, slices of folders and keys differ; take '
+            'another workdir, or the version of alexnet_jax that began it'
+        )
+
+
+def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lists the keys that keep a run of config `old` from being continued with `new`.
+
+    Args:
+      old: what `to_json` returned when the run began.
+      new: the same of the present config.
+
+    Returns:
+      Phrases `key=old, and you asked for new`; empty if the run can go on.
+    """
+    before, after = dict(_flat_json(old)), dict(_flat_json(new))
+    return [
+        f'{key}={before.get(key, "absent")}, and you asked for '
+        f'{after.get(key, "absent")}'
+        for key in sorted(before.keys() | after.keys())
+        if not config_lib.may_change_on_resume(key)
+        and before.get(key) != after.get(key)
+    ]
+
+
+def _flat_json(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat_json(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
