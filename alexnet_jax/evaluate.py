@@ -12,11 +12,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Before jax and TensorFlow are imported: they write to stderr as they load.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+from alexnet_jax.system import huge_pages, tensorflow_log
 
-from alexnet_jax.system import huge_pages
-
+tensorflow_log.silence()
 if __name__ == '__main__':
     huge_pages.enable()
 

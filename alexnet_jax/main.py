@@ -6,17 +6,14 @@ Start the same command again, and the run goes on from its latest checkpoint. Wi
 --summary it prints what would be trained instead, and needs no data.
 """
 
-import os
 import time
 from pathlib import Path
 
 _STARTED = time.perf_counter()
 
-# Before jax and TensorFlow are imported: they write to stderr as they load.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+from alexnet_jax.system import huge_pages, tensorflow_log
 
-from alexnet_jax.system import huge_pages
-
+tensorflow_log.silence()
 if __name__ == '__main__':
     huge_pages.enable()
 

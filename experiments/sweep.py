@@ -27,7 +27,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+from alexnet_jax.system import tensorflow_log
+
+tensorflow_log.silence()
 
 import numpy as np
 from absl import app, flags

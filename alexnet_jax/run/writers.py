@@ -6,7 +6,6 @@ seconds. The import and all writing of events happen in one background thread.
 
 import json
 import math
-import os
 import queue
 import threading
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from alexnet_jax import randomness
-from alexnet_jax.system import files
+from alexnet_jax.system import files, tensorflow_log
 
 HISTOGRAM_SAMPLE = 2**17
 
@@ -173,7 +172,7 @@ class MetricWriter:
 
 
 def _summary_writer(workdir: Path) -> Any:
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    tensorflow_log.silence()
     import tensorflow as tf
 
     # TensorFlow would take the accelerator's memory from JAX, and breaks its NCCL

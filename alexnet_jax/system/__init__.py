@@ -6,6 +6,7 @@ processes          several processes of one run: start, agree, take turns
 signals            SIGTERM and Ctrl-C
 files              files that are whole or not there
 tables             aligned text
+tensorflow_log     TensorFlow's announcements, off
 compilation_cache  compiled programs are kept between runs
 huge_pages         a process is started so that it gets them
 """
