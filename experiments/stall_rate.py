@@ -28,14 +28,13 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from alexnet_jax import build
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import model as model_lib
-from alexnet_jax import optimizer, train_state
-from alexnet_jax import step as step_lib
 from alexnet_jax.configs import paper, released_2012
 from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.system import command_line
+from alexnet_jax.system import command_line, files
+from experiments import report
 
 WINDOW = 20  # steps that the loss is averaged over
 LEFT = 0.95  # a run has left when its loss is below this fraction of the flat loss
@@ -51,7 +50,13 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def make_config(
-    arm: str, width: float, batch_size: int, data_dir: str, prepared_dir: str
+    arm: str,
+    *,
+    width: float,
+    batch_size: int,
+    steps: int,
+    data_dir: str,
+    prepared_dir: str,
 ) -> ConfigDict:
     """The paper's config with the start of an arm, at a width."""
     config = paper.get_config()
@@ -65,6 +70,8 @@ def make_config(
     config.data.prepared_dir = prepared_dir
     config.optimizer.schedule = 'constant'
     config.train.batch_size = batch_size
+    config.train.epochs, config.train.steps = 0.0, steps
+    config.mesh.data = 1
     config_lib.validate(config)
     return config
 
@@ -82,36 +89,27 @@ def label_entropy(dataset: prepare.PreparedDataset, config: ConfigDict) -> float
 
 
 def train(
-    config: ConfigDict,
-    dataset: prepare.PreparedDataset,
-    network: model_lib.Network,
-    flat_loss: float,
-    steps: int,
+    config: ConfigDict, dataset: prepare.PreparedDataset, flat_loss: float
 ) -> dict[str, Any]:
-    """Trains one run until it leaves the flat loss, or for `steps`; its losses."""
-    mesh = mesh_lib.make_mesh(
-        data=1, tower=0, towers=network.towers, batch_size=config.train.batch_size
+    """Trains one run until it leaves the flat loss, or to its end; its losses."""
+    training = build.training(
+        config,
+        num_classes=dataset.num_classes,
+        num_examples=pipeline.num_examples(dataset, config.data.train_split),
     )
-    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
-    rate = optimizer.create_learning_rate_schedule(
-        config.optimizer, steps_per_epoch=1, total_steps=steps
-    )
-    state = train_state.create_train_state(network, tx, mesh, config.seed)
-    train_step = step_lib.make_train_step(
-        network, tx, rate, mesh, config.seed, config.data.scale
-    )
+    mesh, batch_size = training.mesh, config.train.batch_size
+    state = training.first_state()
     mean = mesh_lib.put_everywhere(
         pipeline.mean_to_subtract(dataset, config.data), mesh
     )
-    batch_size = config.train.batch_size
     batches = pipeline.train_batches(
         dataset, config.data, batch_size=batch_size, seed=config.seed, first_step=0
     )
     losses: list[float] = []
     left_at = None
-    for batch in itertools.islice(batches, steps):
+    for batch in itertools.islice(batches, training.length.total_steps):
         batch = mesh_lib.put_batch(batch, mesh, batch_size)
-        state, metrics = train_step(state, batch, mean)
+        state, metrics = training.train_step(state, batch, mean)
         sums = np.asarray(metrics['sums'])
         losses.append(round(float(sums[0] / sums[-1]), 5))
         recent = losses[-WINDOW:]
@@ -123,15 +121,12 @@ def train(
     return {'left_at': left_at, 'losses': losses}
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
+def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A row per start: stalled runs of all, and the median step at which others left.
 
     A run whose loss became infinite counts as diverged, not as stalled.
     """
-    lines = [
-        '| start | stalled | diverged | median step of leaving (range) |',
-        '|---|---|---|---|',
-    ]
+    rows = [['start', 'stalled', 'diverged', 'median step of leaving (range)']]
     for arm in dict.fromkeys(run['arm'] for run in runs):
         own = [run for run in runs if run['arm'] == arm]
         left = [run['left_at'] for run in own if run['left_at']]
@@ -140,11 +135,13 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         when = (
             f'{statistics.median(left):.0f} ({min(left)}–{max(left)})' if left else '–'
         )
-        lines.append(
-            f'| {arm} | {stalled} of {len(own)} | {len(diverged)} of {len(own)} '
-            f'| {when} |'
+        rows.append(
+            [
+                *(arm, f'{stalled} of {len(own)}', f'{len(diverged)} of {len(own)}'),
+                when,
+            ]
         )
-    return '\n'.join(lines)
+    return rows
 
 
 def main(argv: Sequence[str]) -> None:
@@ -161,10 +158,9 @@ def main(argv: Sequence[str]) -> None:
         configs = {
             arm: make_config(
                 arm,
-                _WIDTH.value,
-                _BATCH_SIZE.value,
-                _DATA_DIR.value,
-                _PREPARED_DIR.value,
+                **setting,
+                data_dir=_DATA_DIR.value,
+                prepared_dir=_PREPARED_DIR.value,
             )
             for arm in _ARMS.value
         }
@@ -177,15 +173,12 @@ def main(argv: Sequence[str]) -> None:
             if any(key.items() <= run.items() for run in runs):
                 continue
             config.seed = seed
-            network = model_lib.network_from_config(
-                config.model, config.data.crop_size, dataset.num_classes
-            )
             begin = time.time()
-            outcome = train(config, dataset, network, flat_loss, _STEPS.value)
+            outcome = train(config, dataset, flat_loss)
             run = {**key, 'flat_loss': round(flat_loss, 4), **outcome}
             runs.append(run)
-            with record.open('a') as file:
-                file.write(json.dumps(run) + '\n')
+            lines = (json.dumps(run) + '\n' for run in runs)
+            files.write_atomically(record, ''.join(lines))
             print(
                 f'{arm} seed {seed}: left at {outcome["left_at"]}, last loss '
                 f'{outcome["losses"][-1]:.3f} of {flat_loss:.3f}, '
@@ -193,8 +186,9 @@ def main(argv: Sequence[str]) -> None:
                 flush=True,
             )
     runs = [run for run in runs if setting.items() <= run.items()]
-    (out / 'table.md').write_text(table(runs) + '\n')
-    print(table(runs))
+    found = [table(runs)]
+    files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
+    print(report.as_text(found))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What the devices hold and send, read from the compiled step: issue 4's items 1 and 5.
+"""What the devices hold and send, read from the compiled step.
 
 The networks are compiled whole, at batch 128, and never run.
 """
@@ -9,11 +9,16 @@ from pathlib import Path
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
-from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import model
-from experiments import communication
-from experiments.communication import Collective
+from alexnet_jax import build, model
+from experiments.communication import __main__ as command
+from experiments.communication import closed_form, compiled, machines
+from experiments.communication.collective import (
+    Collective,
+    count_arrays,
+    wire_bytes,
+)
 from tests.test_config import load
 
 BATCH = 128
@@ -35,18 +40,24 @@ def programs():
     """A function that compiles a network for a mesh, each only once."""
     made = {}
 
-    def compiled(name: str, data: int, tower: int) -> jax.stages.Compiled:
+    def program(name: str, data: int, tower: int) -> jax.stages.Compiled:
         if (name, data, tower) not in made:
-            config = load(name)
-            config.train.batch_size = BATCH
-            network = network_of(name)
-            mesh = mesh_lib.make_mesh(
-                data=data, tower=tower, towers=network.towers, batch_size=BATCH
-            )
-            made[name, data, tower] = communication.compile_step(config, network, mesh)
+            config = config_for(name, data, tower)
+            made[name, data, tower] = compiled.compile_step(config, built(config))
         return made[name, data, tower]
 
-    return compiled
+    return program
+
+
+def config_for(name: str, data: int, tower: int) -> ConfigDict:
+    config = load(name)
+    config.train.batch_size = BATCH
+    config.mesh.data, config.mesh.tower = data, tower
+    return config
+
+
+def built(config: ConfigDict) -> build.Training:
+    return build.training(config, num_classes=1000, num_examples=BATCH)
 
 
 def network_of(name: str) -> model.Network:
@@ -54,18 +65,16 @@ def network_of(name: str) -> model.Network:
     return model.network_from_config(config.model, config.data.crop_size, 1000)
 
 
-def found_in(
-    compiled: jax.stages.Compiled, data: int, tower: int
-) -> list[communication.Collective]:
+def found_in(program: jax.stages.Compiled, data: int, tower: int) -> list[Collective]:
     axes = {'data': data, 'tower': tower}
-    return communication.collectives(compiled.as_text(), axes)
+    return compiled.collectives(program.as_text(), axes)
 
 
 @pytest.mark.parametrize(('name', 'data', 'tower'), PROGRAMS)
 def test_compiled_collectives_are_those_of_the_closed_form(programs, name, data, tower):
     found = found_in(programs(name, data, tower), data, tower)
-    closed = communication.expected(network_of(name), BATCH, data, tower)
-    assert communication.count_arrays(found) == communication.count_arrays(closed)
+    closed = closed_form.expected(network_of(name), BATCH, data, tower)
+    assert count_arrays(found) == count_arrays(closed)
 
 
 def test_paper_net_on_one_device_sends_nothing(programs):
@@ -109,12 +118,12 @@ def test_columns_do_not_communicate_before_fc8(programs):
 
 @pytest.mark.parametrize(('name', 'data', 'tower'), PROGRAMS)
 def test_a_device_holds_its_towers_parameters_and_momentum(programs, name, data, tower):
-    compiled = programs(name, data, tower)
-    held = communication.held_bytes(compiled)
-    closed = communication.parameter_bytes(network_of(name), tower)
+    program = programs(name, data, tower)
+    held = compiled.held_bytes(program)
+    closed = closed_form.parameter_bytes(network_of(name), tower)
     assert held['parameters'] == held['momentum'] == closed
     # The program's own account: beside them it takes the batch, the mean and counters.
-    arguments = compiled.memory_analysis().argument_size_in_bytes
+    arguments = program.memory_analysis().argument_size_in_bytes
     config = load(name)
     size, stored = config.data.crop_size, config.data.stored_size
     images = BATCH // data * (size * size * 3 + 4 + 12 + 4 + 8 + 1)
@@ -126,13 +135,13 @@ def test_a_device_holds_its_towers_parameters_and_momentum(programs, name, data,
 def test_two_towers_halve_what_a_device_holds(programs):
     network = network_of('paper')
     one, two = (programs('paper', 1, tower) for tower in (1, 2))
-    parameters = [communication.parameter_bytes(network, tower) for tower in (1, 2)]
+    parameters = [closed_form.parameter_bytes(network, tower) for tower in (1, 2)]
     assert parameters[1] / parameters[0] == pytest.approx(0.5, abs=1e-4)
     activations = [
-        communication.activation_bytes(network, BATCH, 1, tower) for tower in (1, 2)
+        closed_form.activation_bytes(network, BATCH, 1, tower) for tower in (1, 2)
     ]
     assert activations[1] / activations[0] == pytest.approx(0.573, abs=1e-3)
-    scratch = [communication.held_bytes(each)['temporary'] for each in (one, two)]
+    scratch = [compiled.held_bytes(each)['temporary'] for each in (one, two)]
     assert scratch[1] < 0.6 * scratch[0]
 
 
@@ -142,23 +151,21 @@ def test_activations_are_the_layers_outputs():
     pooled = [27 * 27 * 96, 13 * 13 * 256, 6 * 6 * 256]
     flat = 4096 + 4096
     maps = sum(linear) + sum(pooled) + flat
-    assert communication.activation_bytes(network, 1, 1, 1) == 4 * (maps + 1000)
+    assert closed_form.activation_bytes(network, 1, 1, 1) == 4 * (maps + 1000)
     gathered = 13 * 13 * 256 + 6 * 6 * 256 + 4096
-    assert communication.activation_bytes(network, 1, 1, 2) == 4 * (
+    assert closed_form.activation_bytes(network, 1, 1, 2) == 4 * (
         maps // 2 + 1000 + gathered
     )
 
 
 def test_bfloat16_halves_what_the_towers_send():
     """Read before XLA compiles: its CPU backend widens these to float32 again."""
-    config = load('paper')
+    config = config_for('paper', 1, 2)
     config.model.compute_dtype = 'bfloat16'
-    config.train.batch_size = BATCH
-    network = model.network_from_config(config.model, 224, 1000)
-    mesh = mesh_lib.make_mesh(data=1, tower=2, towers=2, batch_size=BATCH)
-    text = communication.lower_step(config, network, mesh).as_text()
+    training = built(config)
+    text = compiled.lower_step(config, training).as_text()
     gathered = re.findall(r'"stablehlo.all_gather".*-> tensor<([\dx]+)xbf16>', text)
-    closed = communication.expected(network, BATCH, 1, 2)
+    closed = closed_form.expected(training.network, BATCH, 1, 2)
     assert [
         2 * math.prod(int(extent) for extent in shape.split('x')) for shape in gathered
     ] == [one.bytes for one in closed if one.kind == 'all-gather']
@@ -167,9 +174,9 @@ def test_bfloat16_halves_what_the_towers_send():
 def test_each_part_of_a_ring_sends_what_is_not_its_own():
     gather = Collective('all-gather', 'tower', (1200,))
     reduce = Collective('all-reduce', 'data', (1000, 200))
-    assert communication.wire_bytes(gather, 4) == 900
-    assert communication.wire_bytes(reduce, 4) == 1800
-    assert communication.wire_bytes(reduce, 1) == 0
+    assert wire_bytes(gather, 4) == 900
+    assert wire_bytes(reduce, 4) == 1800
+    assert wire_bytes(reduce, 1) == 0
 
 
 LINES = [
@@ -236,38 +243,39 @@ LINES = [
 
 @pytest.mark.parametrize(('line', 'found'), LINES)
 def test_a_line_of_a_module_is_read(line, found):
-    assert communication.collectives(f'  {line}\n', AXES) == found
+    assert compiled.collectives(f'  {line}\n', AXES) == found
 
 
 def test_groups_in_an_unknown_form_are_refused():
     line = '%a = f32[6]{0} all-reduce(%x), replica_groups=@mesh, to_apply=%r'
     with pytest.raises(ValueError, match=r'no groups.*@mesh'):
-        communication.collectives(line, AXES)
+        compiled.collectives(line, AXES)
 
 
 def test_table_shows_what_either_side_lacks():
     same = Collective('all-gather', 'tower', (8,), 'conv3')
-    lines = communication.table(
+    rows = command.side_by_side(
         [
             Collective('all-gather', 'tower', (8,)),
             Collective('all-reduce', 'data', (4,)),
         ],
         [same, Collective('all-reduce', 'data', (12,), 'gradients')],
     )
-    assert lines[2:] == [
-        '| all-gather | tower | conv3 | 1 | 8 | 8 |',
-        '| all-reduce | data | ? | 1 | 4 | – |',
-        '| all-reduce | data | gradients | 1 | – | 12 |',
+    assert rows[1:] == [
+        ['all-gather', 'tower', 'conv3', '1', '8', '8'],
+        ['all-reduce', 'data', '?', '1', '4', '–'],
+        ['all-reduce', 'data', 'gradients', '1', '–', '12'],
     ]
 
 
 def test_documented_tables_are_the_closed_form():
     documented = DOCS.read_text().splitlines()
     network = network_of('paper')
-    rows = communication.computed_rows(network)
+    computed = machines.computed_rows(network)
+    rows = [f'| {" | ".join(cells)} |' for cells in computed]
     assert [row for row in rows if row not in documented] == []
     for data, tower in ((1, 2), (2, 1), (2, 2)):
-        closed = communication.expected(network, BATCH, data, tower)
+        closed = closed_form.expected(network, BATCH, data, tower)
         for one in closed:
             size = f' {one.bytes:,} |'
             assert any(one.kind in row and size in row for row in documented), one

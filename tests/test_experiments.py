@@ -5,15 +5,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from experiments import logit_deviation, stall_rate
-from experiments.benchmark import ours, plain_flax, rounds, step
+from experiments import arithmetic, logit_deviation, report, stall_rate
+from experiments.benchmark import __main__ as command
+from experiments.benchmark import comparison, rounds
+from experiments.benchmark.contenders import ours, plain_flax
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,27 +27,35 @@ def run(arm: str, left_at: int | None, last: float) -> dict:
 
 
 def test_stalled_left_and_diverged_runs_are_counted_apart():
-    table = stall_rate.table(
+    rows = stall_rate.table(
         [
             run('paper', None, 2.3), run('paper', 40, 1.9), run('paper', 60, 1.9),
             run('released', None, float('nan')), run('released', 10, 1.9),
         ]
     )  # fmt: skip
-    assert '| paper | 1 of 3 | 0 of 3 | 50 (40–60) |' in table
-    assert '| released | 0 of 2 | 1 of 2 | 10 (10–10) |' in table
+    assert rows[1:] == [
+        ['paper', '1 of 3', '0 of 3', '50 (40–60)'],
+        ['released', '0 of 2', '1 of 2', '10 (10–10)'],
+    ]
 
 
 @pytest.mark.parametrize('arm', stall_rate.ARMS)
 def test_an_arm_changes_the_start_alone_and_keeps_the_signal_at_any_width(arm):
-    full = stall_rate.make_config(arm, 1.0, 64, 'data', '')
-    quarter = stall_rate.make_config(arm, 0.25, 64, 'data', '')
+    full = start_of(arm, 1.0)
+    quarter = start_of(arm, 0.25)
     for name in full.model.layers:
         grown = 1.0 if name == 'conv1' else 2.0
         std = full.model[name].init_std
         assert quarter.model[name].init_std == pytest.approx(grown * std)
-    paper = dict(config_lib.flat(stall_rate.make_config('paper', 1.0, 64, 'data', '')))
+    paper = dict(config_lib.flat(start_of('paper', 1.0)))
     changed = {k for k, v in config_lib.flat(full) if v != paper[k]}
     assert changed == set(stall_rate.ARMS[arm])
+
+
+def start_of(arm: str, width: float) -> ConfigDict:
+    return stall_rate.make_config(
+        arm, width=width, batch_size=64, steps=3, data_dir='data', prepared_dir=''
+    )
 
 
 def test_contenders_of_a_benchmark_take_turns_in_processes_of_their_own():
@@ -89,29 +101,30 @@ def test_the_table_of_a_step_compares_with_the_fastest_peer_and_the_ceiling():
         for name, values in seconds.items()
     }
     flops = 2e-9 * 4096**3
-    table = step.table(measured, batch_size=100, gflop=flops / 100)
-    assert 'time / PyTorch, compiled |' in table
-    row = '| ours | 2.500 (2.000–3.000) | 40.0 images/s | 22% | 0.62 | 2.0 | 7.0 |'
-    assert row in table
+    header, *rows = comparison.table(measured, batch_size=100, gflop=flops / 100)
+    assert 'time / PyTorch, compiled' in header
+    assert [
+        *('ours', '2.500 (2.000–3.000)', '40.0 images/s', '22%', '0.62', '2.0', '7.0')
+    ] in rows
 
 
 def test_the_arithmetic_of_a_step_is_three_forward_passes_less_conv1s_input():
     # conv1 55² × 363 × 96 multiplications, conv2 27² × 1,200 × 256, …
-    forward = 2e-9 * (
+    forward = 2 * (
         55**2 * 363 * 96 + 27**2 * 1200 * 256 + 13**2 * 9 * 256 * 384
         + 13**2 * 9 * 192 * (384 + 256) + 9216 * 4096 + 4096 * 4096 + 4096 * 1000
     )  # fmt: skip
-    shapes = step.paper_layers()
-    assert step.gigaflop(shapes, training=False) == pytest.approx(forward)
-    conv1 = 2e-9 * 55**2 * 363 * 96
-    assert step.gigaflop(shapes, training=True) == pytest.approx(3 * forward - conv1)
+    layers = arithmetic.paper_layers()
+    assert arithmetic.operations(layers, training=False) == forward
+    conv1 = 2 * 55**2 * 363 * 96
+    assert arithmetic.operations(layers, training=True) == 3 * forward - conv1
 
 
 @pytest.mark.peers
 def test_the_peers_of_the_benchmark_are_the_papers_network():
     from flax import nnx
 
-    from experiments.benchmark import pytorch
+    from experiments.benchmark.contenders import pytorch
 
     plain = nnx.eval_shape(lambda: plain_flax.make_network(jnp.float32))
     leaves = jax.tree.leaves(nnx.state(plain, nnx.Param))
@@ -123,10 +136,44 @@ def test_the_peers_of_the_benchmark_are_the_papers_network():
 @pytest.mark.parametrize('name', ['step', 'forward', 'pipeline'])
 def test_a_benchmark_without_its_peer_says_what_to_install(name, monkeypatch):
     monkeypatch.setattr(rounds.importlib.util, 'find_spec', lambda _: None)
-    benchmark = importlib.import_module(f'experiments.benchmark.{name}')
     options = rounds.Options(1, [2], ['float32'], 'cpu', 'nowhere')
     with pytest.raises(ValueError, match='make install-peers'):
-        benchmark.run(options)
+        module_of(name).measure(options)
+
+
+def test_the_input_benchmark_says_that_it_needs_photographs(monkeypatch):
+    monkeypatch.setattr(rounds, 'require_pytorch', lambda: None)
+    options = rounds.Options(1, [2], ['float32'], 'cpu', None)
+    with pytest.raises(ValueError, match='--data_dir=DIR'):
+        module_of('pipeline').measure(options)
+
+
+def module_of(name: str) -> ModuleType:
+    module, _ = command.BENCHMARKS[name]
+    return importlib.import_module(f'experiments.benchmark.{module}')
+
+
+@pytest.mark.parametrize('name', command.BENCHMARKS)
+def test_the_tables_of_a_benchmark_are_made_from_its_record(name):
+    folder = REPOSITORY / 'experiments' / 'records' / name
+    record = json.loads((folder / 'record.json').read_text())
+    heading, *rest = (folder / 'table.md').read_text().splitlines()
+    assert rounds.heading(record) == heading
+    made = report.as_markdown(module_of(name).report(record)).splitlines()
+    # The sentences below a table may have been put better since it was recorded.
+    assert tables_in(made) == tables_in(rest) != []
+
+
+def tables_in(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith('|')]
+
+
+def test_a_terminal_gets_aligned_columns_and_a_file_markdown():
+    found = ['two steps', [['step', 's'], ['first', '10.5']], 'slow']
+    assert report.as_text(found) == 'two steps\n\nstep      s\nfirst  10.5\n\nslow'
+    assert report.as_markdown(found) == (
+        'two steps\n\n| step | s |\n| --- | --- |\n| first | 10.5 |\n\nslow'
+    )
 
 
 def test_an_unknown_benchmark_is_one_line():
@@ -145,7 +192,7 @@ def test_records_are_what_their_tables_say():
     records = REPOSITORY / 'experiments' / 'records'
     runs = [json.loads(x) for x in (records / 'stall_rate' / 'runs.jsonl').open()]
     assert (records / 'stall_rate' / 'table.md').read_text().strip() == (
-        stall_rate.table(runs)
+        report.as_markdown([stall_rate.table(runs)])
     )
     for record in sorted((records / 'logit_deviation').rglob('record.json')):
         table = logit_deviation.table(json.loads(record.read_text()))

@@ -1,6 +1,15 @@
 """What is fast, measured against its peers and its ceilings in one run.
 
-`__main__.py` is the command, `rounds.py` measures; `step`, `layers`, `scaling` and so
-on are the benchmarks. What they compare runs in processes of its own (`worker.py`):
-`ours.py`, the peers `plain_flax.py` and `pytorch.py`, and `ceilings.py`.
+`__main__.py` is the command. Each benchmark is a module with two functions: `measure`
+makes the record, `report` makes the tables of it.
+
+train_step_time, forward_time  ours, the peers and the ceilings (comparison)
+layer_times                    our step, layer by layer
+input_rate                     input pipelines on photographs
+growth                         laws (fits) of the step (step_growth) and of the input
+                               (input_growth, on a generated_set)
+scaling, startup               more devices; from the command to the first step
+
+`rounds.py` measures contenders in turn, each in a process of its own (`worker.py`) that
+runs a function of `contenders/`.
 """

@@ -13,18 +13,22 @@ from pathlib import Path
 
 from absl import app, flags
 
-from alexnet_jax.system import command_line
+from alexnet_jax.system import command_line, files
+from experiments import report
 from experiments.benchmark import rounds
 
-# By the module that runs it.
+# By its name: the module that measures it, and what.
 BENCHMARKS = {
-    'step': 'one training step against PyTorch and plain Flax',
-    'forward': 'the logits of one batch against the same',
-    'layers': 'where the time of our step goes',
-    'pipeline': 'images a second of the input, against DataLoader and tf.data',
-    'scaling': 'one device and core against two',
-    'growth': 'time and memory against batch, width, records and steps',
-    'startup': 'from the command to the first step, phase by phase',
+    'step': ('train_step_time', 'one training step against PyTorch and plain Flax'),
+    'forward': ('forward_time', 'the logits of one batch against the same'),
+    'layers': ('layer_times', 'where the time of our step goes'),
+    'pipeline': (
+        'input_rate',
+        'images a second of the input, against DataLoader and tf.data',
+    ),
+    'scaling': ('scaling', 'one device and core against two'),
+    'growth': ('growth', 'time and memory against batch, width, records and steps'),
+    'startup': ('startup', 'from the command to the first step, phase by phase'),
 }
 
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Repetitions of each.', lower_bound=1)
@@ -37,37 +41,39 @@ _DTYPE = flags.DEFINE_multi_enum(
 )
 _PLATFORM = flags.DEFINE_enum('platform', 'cpu', ['cpu', 'cuda'], 'Where steps run.')
 _DATA_DIR = flags.DEFINE_string(
-    'data_dir', '../shared/data', 'The folder with `clothing/`, for `pipeline`.'
+    'data_dir', None, 'The folder with `clothing/`, which `pipeline` reads.'
 )
 
 
 def main(argv: Sequence[str]) -> None:
     names = argv[1:]
     if len(names) != 1 or names[0] not in BENCHMARKS:
-        known = '; '.join(f'{name}, {what}' for name, what in BENCHMARKS.items())
+        known = '; '.join(f'{name}, {what}' for name, (_, what) in BENCHMARKS.items())
         raise SystemExit(f'error: name one benchmark; got {names}; there are {known}')
     name = names[0]
+    module, _ = BENCHMARKS[name]
+    options = rounds.Options(
+        rounds=_ROUNDS.value,
+        batch=_BATCH.value,
+        dtype=_DTYPE.value,
+        platform=_PLATFORM.value,
+        data_dir=_DATA_DIR.value,
+    )
     with command_line.user_errors():
-        options = rounds.Options(
-            rounds=_ROUNDS.value,
-            batch=_BATCH.value,
-            dtype=_DTYPE.value,
-            platform=_PLATFORM.value,
-            data_dir=_DATA_DIR.value,
-        )
         about = rounds.machine()
-        benchmark = importlib.import_module(f'experiments.benchmark.{name}')
-        record, table = benchmark.run(options)
-    out = Path(_OUT.value or Path('runs', 'benchmark', name))
+        benchmark = importlib.import_module(f'experiments.benchmark.{module}')
+        record = benchmark.measure(options)
+    record = {'benchmark': name, 'rounds': options.rounds, **about, **record}
+    found = [rounds.heading(record), *benchmark.report(record)]
+    out = command_line.local_path('out', _OUT.value or Path('runs', 'benchmark', name))
     out.mkdir(parents=True, exist_ok=True)
-    record = {'benchmark': name, 'rounds': _ROUNDS.value, **about, **record}
     # Where this machine has its folders says nothing to others.
     text = json.dumps(record, indent=1).replace(f'{Path.cwd()}/', '')
     text = text.replace(f'{Path.cwd().parent}/', '../')
-    (out / 'record.json').write_text(text + '\n')
-    text = f'{rounds.heading(record)}\n\n{table}\n'
-    (out / 'table.md').write_text(text)
-    print(text)
+    files.write_atomically(out / 'record.json', text + '\n')
+    files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
+    print(report.as_text(found), end='\n\n')
+    print(f'written to {out}/record.json and table.md')
 
 
 if __name__ == '__main__':

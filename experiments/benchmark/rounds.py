@@ -23,7 +23,7 @@ Contender = dict[str, Any]
 Answer = dict[str, float]
 Record = dict[str, Any]
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Options:
     batch: Sequence[int]
     dtype: Sequence[str]
     platform: str
-    data_dir: str
+    data_dir: str | None
 
 
 def measure(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Record]:
@@ -155,6 +155,16 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     """`median (least–most)`."""
     median, least, most = statistics.median(values), min(values), max(values)
     return f'{median:.{digits}f} ({least:.{digits}f}–{most:.{digits}f})'
+
+
+def median_seconds(result: Record) -> float:
+    """Of the repetitions of a result of `measure`."""
+    return statistics.median(result['seconds'])
+
+
+def peak_mib(result: Record) -> float:
+    """The most memory that a result's process held."""
+    return result['peak_bytes'] / MIB
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> float:

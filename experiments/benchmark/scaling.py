@@ -8,12 +8,13 @@ import statistics
 
 from experiments.benchmark import rounds
 from experiments.benchmark.rounds import Contender, Options, Record
+from experiments.report import Report
 
 IMAGENET = 1_281_167  # training images
 STEPS = {'cifar10': 10}  # per repetition, where one is too short to time
 
 
-def run(options: Options) -> tuple[Record, str]:
+def measure(options: Options) -> Record:
     """One core and one device against two of each."""
     usable = rounds.cores()
     if len(usable) < 2:
@@ -46,12 +47,17 @@ def run(options: Options) -> tuple[Record, str]:
         'half, 1 device, 1 core': net('half', 1, 1, one),
     }  # fmt: skip
     measured = rounds.measure(contenders, options.rounds)
+    return {'contenders': contenders, 'measured': measured}
+
+
+def report(record: Record) -> Report:
+    """A row for every contender; speed-ups are of what was measured in one round."""
     per_step = {
         name: [s / STEPS.get(name.split(',')[0], 1) for s in result['seconds']]
-        for name, result in measured.items()
+        for name, result in record['measured'].items()
     }
     medians = {name: statistics.median(values) for name, values in per_step.items()}
-    rows = []
+    rows = [['contender', 'seconds per step', 'images/s', 'speed-up', 'efficiency']]
     for name, values in per_step.items():
         what = name.split(',')[0]
         images = '–' if 'product' in what else f'{128 / medians[name]:.1f}'
@@ -61,12 +67,11 @@ def run(options: Options) -> tuple[Record, str]:
             speed_up = rounds.ratio(per_step[base], values)
             gain = [f'{speed_up:.2f}', f'{speed_up / 2:.0%}']
         rows.append([name, rounds.spread(values), images, *gain])
-    header = ['contender', 'seconds per step', 'images/s', 'speed-up', 'efficiency']
     names = ('released_2012, 2 towers, 2 cores', 'half, 1 device, 1 core')
     whole, half = (medians[name] * IMAGENET / 128 / 3600 for name in names)
-    text = (
-        f'{rounds.table(header, rows)}\n\n§3.2, computed from these steps for an epoch '
-        f'of {IMAGENET:,} images: both towers on two cores {whole:.1f} h, the '
-        f'half-width net on one {half:.1f} h, a ratio of {whole / half:.2f}.'
-    )
-    return {'contenders': contenders, 'measured': measured}, text
+    return [
+        rows,
+        f'§3.2, computed from these steps for an epoch of {IMAGENET:,} images: both '
+        f'towers on two cores {whole:.1f} h, the half-width net on one {half:.1f} h, a '
+        f'ratio of {whole / half:.2f}.',
+    ]

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from experiments.benchmark import rounds
 from experiments.benchmark.rounds import Answer, Options, Record
+from experiments.report import Report
 
 REPOSITORY = Path(__file__).parents[2]
 TOTAL = 'the command to the first step'
 
 
-def run(options: Options) -> tuple[Record, str]:
+def measure(options: Options) -> Record:
     """Starts the demo cold and warm in turn."""
     measured: dict[str, list[Answer]] = {'cold': [], 'warm': []}
     with tempfile.TemporaryDirectory() as directory:
@@ -31,15 +32,22 @@ def run(options: Options) -> tuple[Record, str]:
                 answers.append(start(scratch, f'{name}-{i}', cache, options.platform))
             latest = (f'{n} {a[-1][TOTAL]:.2f} s' for n, a in measured.items())
             print(f'round {i + 1}: {", ".join(latest)}', flush=True)
-    rows = [
+    return {'measured': measured}
+
+
+def report(record: Record) -> Report:
+    """A row for every phase."""
+    measured = record['measured']
+    rows = [['seconds', *measured]]
+    rows += [
         [phase, *(rounds.spread([a[phase] for a in s], 2) for s in measured.values())]
         for phase in measured['cold'][0]
     ]
-    table = rounds.table(['seconds', *measured], rows)
-    return {'measured': measured}, (
-        f'{table}\n\nThe step compiles in a thread from the end of `data` on; '
-        '`compile` is what is left of it when the first batch is there.'
-    )
+    return [
+        rows,
+        'The step compiles in a thread from the end of `data` on; `compile` is what is '
+        'left of it when the first batch is there.',
+    ]
 
 
 def start(scratch: Path, run: str, cache: str, platform: str) -> Answer:

@@ -2,7 +2,7 @@
 
 `rounds.py` starts one of these per contender and asks them in turn for one repetition
 each. The settings come as JSON in the first line: `contender`, the function that makes
-the repetition, as `module.function` of this package; `cores`, those it may use;
+the repetition, as `module.function` of `contenders/`; `cores`, those it may use;
 `settles`, for one more repetition before each that counts, as if it had not waited for
 the others (a virtual machine's host takes back memory that lies free for long);
 `huge_pages`, to be started as our commands are; and what that function reads. Then a
@@ -58,8 +58,8 @@ def main() -> None:
 
     module, _, name = settings['contender'].partition('.')
     start = time.perf_counter()
-    make = getattr(importlib.import_module(f'experiments.benchmark.{module}'), name)
-    repetition = make(settings)
+    found = importlib.import_module(f'experiments.benchmark.contenders.{module}')
+    repetition = getattr(found, name)(settings)
     repetition()
     answer(start)
     for _ in sys.stdin:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark import pipeline, pipelines, rounds
+from experiments.benchmark import input_rate, rounds
+from experiments.benchmark.contenders import readers
 
 CLASSES, EACH = ('hat', 'shoe'), 10
 
@@ -21,56 +22,56 @@ def contenders(tmp_path_factory) -> dict[str, rounds.Contender]:
             for i in range(EACH):
                 coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
                 coarse.resize((256, 256)).save(folder / f'{i}.jpg', quality=95)
-    return pipeline.contenders(
+    return input_rate.contenders(
         root / 'photographs',
         root / 'prepared',
         batch_size=8,
-        batches=dict.fromkeys(pipeline.BATCHES, 2),
+        batches=dict.fromkeys(input_rate.BATCHES, 2),
     )
 
 
 @pytest.fixture(autouse=True)
 def without_rest(monkeypatch):
-    monkeypatch.setattr(pipelines, 'REST', 0.0)
+    monkeypatch.setattr(readers, 'REST', 0.0)
 
 
 @pytest.mark.parametrize('encoding', ['raw', 'JPEG'])
 def test_ours_give_batches_of_both_kinds(contenders, encoding):
     for what, size in (('training', 224), ('evaluation', 256)):
         settings = contenders[f'ours, {encoding}, {what}']
-        batch = next(iter(pipelines.own_batches(settings)))
+        batch = next(iter(readers.own_batches(settings)))
         assert batch['image'].shape == (8, size, size, 3)
-        pipelines.own(settings)()
+        readers.own(settings)()
 
 
 def test_tf_data_decodes_what_we_decode(contenders):
     settings = contenders['tf.data, evaluation']
-    image, label = next(pipelines.tf_batches(settings))
-    own = next(iter(pipelines.own_batches(contenders['ours, JPEG, evaluation'])))
+    image, label = next(readers.tf_batches(settings))
+    own = next(iter(readers.own_batches(contenders['ours, JPEG, evaluation'])))
     np.testing.assert_array_equal(label, own['label'])
     # Its inverse DCT is the fast one.
     assert np.abs(image.astype(int) - own['image']).mean() < 2
-    image, _ = next(pipelines.tf_batches(contenders['tf.data, training']))
+    image, _ = next(readers.tf_batches(contenders['tf.data, training']))
     assert image.shape == (8, 224, 224, 3) and image.dtype == np.uint8
-    pipelines.tf_data(contenders['tf.data, training'])()
+    readers.tf_data(contenders['tf.data, training'])()
 
 
 def test_accurate_tf_data_decodes_our_pixels(contenders):
-    image, _ = next(pipelines.tf_batches(contenders['tf.data accurate, evaluation']))
-    own = next(iter(pipelines.own_batches(contenders['ours, JPEG, evaluation'])))
+    image, _ = next(readers.tf_batches(contenders['tf.data accurate, evaluation']))
+    own = next(iter(readers.own_batches(contenders['ours, JPEG, evaluation'])))
     np.testing.assert_array_equal(image, own['image'])
 
 
 def test_libjpeg_alone_decodes_as_many_as_are_asked_for(contenders):
-    pipelines.decode(contenders['JPEG decoding'] | {'images': 30})()
+    readers.decode(contenders['JPEG decoding'] | {'images': 30})()
 
 
 @pytest.mark.peers
 def test_pytorch_sees_the_same_photographs(contenders):
     pytest.importorskip('torch')
     folder = contenders['PyTorch, evaluation']['folder']
-    own = next(iter(pipelines.own_batches(contenders['ours, JPEG, evaluation'])))
-    whole, ten = (pipelines.Photographs(folder, crops) for crops in ('none', 'ten'))
+    own = next(iter(readers.own_batches(contenders['ours, JPEG, evaluation'])))
+    whole, ten = (readers.Photographs(folder, crops) for crops in ('none', 'ten'))
     by_name = {path.name: i for i, path in enumerate(whole.paths)}
     for position in range(8):
         image, label = whole[by_name[f'{position:06}.jpg']]
@@ -92,12 +93,14 @@ def test_pytorch_loads_in_its_workers(contenders):
 
 
 def test_the_table_counts_only_what_was_made_meanwhile(contenders: dict[str, dict]):
-    entrants = {name: c | {'batches': 10} for name, c in contenders.items()}
-    measured = {name: {'seconds': [2.0, 4.0, 1.0]} for name in entrants}
-    measured['ours, JPEG, training']['seconds'] = [1.0, 2.0, 0.5]
-    text = pipeline.table(measured, entrants)
+    record = {
+        name: {'settings': settings | {'batches': 10}, 'seconds': [2.0, 4.0, 1.0]}
+        for name, settings in contenders.items()
+    }
+    record['ours, JPEG, training']['seconds'] = [1.0, 2.0, 0.5]
+    rows = input_rate.report(record)[0]
     # (10 - 4) batches of 8 in one second, half of a second, two.
-    row = '| ours, JPEG, training | 48 (24–96) | 2.00 | – | 2.00 | 2.00 |'
-    assert row in text.splitlines()
-    assert '| tf.data, training | 24 (12–48) |' in text
-    assert '| PyTorch, evaluation | 40 (20–80) |' in text  # whole passes
+    assert ['ours, JPEG, training', '48 (24–96)', '2.00', '–', '2.00', '2.00'] in rows
+    assert ['tf.data, training', '24 (12–48)', '–', '–', '–', '–'] in rows
+    # Whole passes.
+    assert ['PyTorch, evaluation', '40 (20–80)', '–', '–', '–', '–'] in rows

@@ -1,42 +1,31 @@
-"""One training step of the paper's net, ours against PyTorch's and plain Flax's.
+"""Ours, the peers and the ceilings on the paper's net: who takes part, and the table.
 
-Every contender has the same grouped network, batch, loss and update, its images on the
-device as bytes. The ceiling is the rate of one large matrix product.
+The ceiling of every step is the rate of one large matrix product.
 """
 
 import statistics
-from collections.abc import Sequence
 
-from alexnet_jax import model
-from alexnet_jax.configs import paper
 from experiments.benchmark import rounds
 from experiments.benchmark.rounds import Contender, Options, Record
+from experiments.report import Report, Table
 
 PRODUCT = 4096  # rows and columns of the ceiling's matrices
 COPY = 2**29  # bytes
 
 
-def run(options: Options) -> tuple[Record, str]:
-    """Compares training steps, at every batch and dtype of the options."""
-    return compare('train_step', options, gigaflop(paper_layers(), training=True))
-
-
-def compare(what: str, options: Options, gflop: float) -> tuple[Record, str]:
-    """Measures every contender's `what`, which takes `gflop` an image."""
+def measure(what: str, options: Options) -> Record:
+    """Measures every contender's `what`, at every batch and dtype of the options."""
     rounds.require_pytorch()
     record: Record = {}
-    tables = []
     for batch_size in options.batch:
         for dtype in options.dtype:
             entrants = contenders(what, options, batch_size, dtype)
             measured = rounds.measure(entrants, options.rounds)
-            name = f'batch {batch_size}, {dtype}'
-            record[name] = {
+            record[f'batch {batch_size}, {dtype}'] = {
                 name: {'settings': entrants[name], **result}
                 for name, result in measured.items()
             }
-            tables.append(f'{name}\n\n{table(measured, batch_size, gflop)}')
-    return record, '\n\n'.join(tables)
+    return record
 
 
 def contenders(
@@ -75,27 +64,29 @@ def contenders(
     return found
 
 
-def paper_layers(width: float = 1.0) -> tuple[model.LayerShape, ...]:
-    """The layers of configs/paper.py with ImageNet's classes, at a width."""
-    config = paper.get_config()
-    config.model.width = width
-    network = model.network_from_config(config.model, config.data.crop_size, 1000)
-    return model.layer_shapes(network)
+def report(record: Record, operations: int) -> Report:
+    """A table for every batch and dtype of the record.
 
-
-def gigaflop(shapes: Sequence[model.LayerShape], *, training: bool) -> float:
-    """Of one image's products, two operations for each multiplication and addition.
-
-    A gradient costs as much as the output for the weights and again for the input,
-    which the first layer does not need.
+    Args:
+      record: of `measure`.
+      operations: of one image.
     """
-    forward = sum(shape.multiply_adds for shape in shapes)
-    total = 3 * forward - shapes[0].multiply_adds if training else forward
-    return 2e-9 * total
+    parts: Report = []
+    for name, measured in record.items():
+        if name.startswith('batch '):
+            batch_size = next(iter(measured.values()))['settings']['batch_size']
+            parts += [name, table(measured, batch_size, 1e-9 * operations)]
+    return parts
 
 
-def table(measured: dict[str, Record], batch_size: int, gflop: float) -> str:
-    """A row for every contender; ratios are of what was measured in one round."""
+def table(measured: dict[str, Record], batch_size: int, gflop: float) -> Table:
+    """A row for every contender; ratios are of what was measured in one round.
+
+    Args:
+      measured: results by contender.
+      batch_size: images of a repetition.
+      gflop: of one image.
+    """
     seconds = {name: result['seconds'] for name, result in measured.items()}
     product = seconds[f'{PRODUCT}³ product']
     product_gflop = 2e-9 * PRODUCT**3
@@ -126,4 +117,4 @@ def table(measured: dict[str, Record], batch_size: int, gflop: float) -> str:
         'contender', 'seconds', 'rate', 'of the product’s rate',
         f'time / {fastest}', 'peak memory, GiB', 'warm-up, s',
     ]  # fmt: skip
-    return rounds.table(header, rows)
+    return [header, *rows]

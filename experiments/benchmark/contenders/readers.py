@@ -3,7 +3,7 @@
 Settings: `batch_size`; `batches`, those of a repetition; `training`, random crops and
 mirrors without end, or else all of the stored images in order; and where the images
 are, see each function. Pipelines without end keep `AHEAD` batches ready, which the
-first of a repetition find made: `pipeline.py` does not count as many. The others make
+first of a repetition find made: `input_rate.py` does not count as many. The others make
 whole passes. Every repetition first rests for `REST` seconds, not counted either, while
 the one before fills its buffers.
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmark import ours, worker
+from experiments.benchmark import worker
+from experiments.benchmark.contenders import ours
 
 AHEAD = 4
 REST = 1.5

@@ -23,24 +23,20 @@ def load_config(settings: worker.Settings) -> Any:
     return config
 
 
-def setting(settings: worker.Settings) -> tuple[Any, Any, Any]:
-    """Config, network and mesh."""
+def make_training(settings: worker.Settings) -> tuple[Any, Any]:
+    """The config of the settings, and what it builds."""
     worker.start_jax(settings)
-    from alexnet_jax import mesh as mesh_lib
-    from alexnet_jax import model
-
-    mesh_lib.request_cpu_devices(settings.get('devices', 1))
+    from alexnet_jax import build
 
     config = load_config(settings)
-    classes = config.model.num_classes or 10
-    network = model.network_from_config(config.model, config.data.crop_size, classes)
-    mesh = mesh_lib.make_mesh(
-        data=settings.get('data', 1),
-        tower=settings.get('tower', 1),
-        towers=network.towers,
-        batch_size=config.train.batch_size,
+    config.mesh.data = settings.get('data', 1)
+    config.mesh.tower = settings.get('tower', 1)
+    training = build.training(
+        config,
+        num_classes=config.model.num_classes or 10,
+        num_examples=1000 * config.train.batch_size,
     )
-    return config, network, mesh
+    return config, training
 
 
 def batch_and_mean(config: Any, mesh: Any) -> tuple[Any, Any]:
@@ -65,21 +61,14 @@ def batch_and_mean(config: Any, mesh: Any) -> tuple[Any, Any]:
 
 def train_step(settings: worker.Settings) -> worker.Repetition:
     """Whole updates of the parameters, from a batch that is on the device."""
-    config, network, mesh = setting(settings)
-    from alexnet_jax import optimizer, step, train_state
-
-    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
-    rate = optimizer.create_learning_rate_schedule(
-        config.optimizer, steps_per_epoch=1000, total_steps=90_000
-    )
-    run = step.make_train_step(network, tx, rate, mesh, seed=0, scale=config.data.scale)
-    state = train_state.create_train_state(network, tx, mesh, seed=0)
-    batch, mean = batch_and_mean(config, mesh)
+    config, training = make_training(settings)
+    state = training.first_state()
+    batch, mean = batch_and_mean(config, training.mesh)
 
     def repetition() -> None:
         nonlocal state
         for _ in range(settings.get('steps', 1)):
-            state, metrics = run(state, batch, mean)
+            state, metrics = training.train_step(state, batch, mean)
             # Waits for the step, and NaN is another arithmetic.
             assert np.isfinite(metrics['sums']).all()
 
@@ -88,13 +77,14 @@ def train_step(settings: worker.Settings) -> worker.Repetition:
 
 def predict_step(settings: worker.Settings) -> worker.Repetition:
     """The probabilities of one view of a batch that is on the device."""
-    config, network, mesh = setting(settings)
-    from alexnet_jax import optimizer, step, train_state
+    config, training = make_training(settings)
+    from alexnet_jax import step
 
-    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1000)
-    params = train_state.create_train_state(network, tx, mesh, seed=0).params
-    batch, mean = batch_and_mean(config, mesh)
-    run = step.make_predict_step(network, mesh, [(0, 0, False)], config.data.scale)
+    params = training.first_state().params
+    batch, mean = batch_and_mean(config, training.mesh)
+    run = step.make_predict_step(
+        training.network, training.mesh, [(0, 0, False)], config.data.scale
+    )
 
     def repetition() -> None:
         for _ in range(settings.get('steps', 1)):
@@ -108,12 +98,13 @@ def layer(settings: worker.Settings) -> worker.Repetition:
 
     A gradient needs the output first, so that it holds both.
     """
-    config, network, _ = setting(settings)
+    config, training = make_training(settings)
     import jax
     from flax import nnx
 
     from alexnet_jax import cpu, layer_steps, model
 
+    network = training.network
     names = [layer.name for layer in network.layers]
     index = names.index(settings['layer'])
     shapes = model.layer_shapes(network)

@@ -13,8 +13,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from alexnet_jax.data import pipeline, prepare
-from experiments.benchmark import ours, pipelines, rounds
+from experiments.benchmark import rounds
+from experiments.benchmark.contenders import ours, readers
 from experiments.benchmark.rounds import Contender, Options, Record
+from experiments.report import Report
 
 COPY = 2**29  # bytes
 DECODED = 4096  # images
@@ -36,17 +38,22 @@ BATCHES = {
 }
 
 
-def run(options: Options) -> tuple[Record, str]:
+def measure(options: Options) -> Record:
     """Compares pipelines at the first batch of the options."""
     rounds.require_pytorch()
+    if options.data_dir is None:
+        raise ValueError(
+            'the benchmark `pipeline` reads photographs; give --data_dir=DIR, the '
+            'folder with `clothing/<split>/<class>/*.jpg`'
+        )
     batch_size = options.batch[0]
     directory = Path('runs', 'benchmark', 'photographs').absolute()
     photographs = Path(options.data_dir, 'clothing').absolute()
     entrants = contenders(photographs, directory, batch_size, BATCHES)
     measured = rounds.measure(entrants, options.rounds)
     for name, result in measured.items():
-        if entrants[name]['contender'].startswith('pipelines.'):
-            result['seconds'] = [s - pipelines.REST for s in result['seconds']]
+        if entrants[name]['contender'].startswith('readers.'):
+            result['seconds'] = [s - readers.REST for s in result['seconds']]
     record: Record = {
         name: {'settings': entrants[name], **result}
         for name, result in measured.items()
@@ -54,13 +61,13 @@ def run(options: Options) -> tuple[Record, str]:
     record['peers'] = rounds.versions(
         'grain', 'array-record', 'simplejpeg', 'numpy', 'pillow', 'tensorflow'
     )
-    return record, table(measured, entrants)
+    return record
 
 
 def contenders(
     photographs: Path, directory: Path, batch_size: int, batches: dict[str, int]
 ) -> dict[str, Contender]:
-    """The ceilings and the pipelines.
+    """The ceilings and the readers.
 
     Args:
       photographs: folder of `<split>/<class>/*.jpg`.
@@ -86,7 +93,7 @@ def contenders(
     tfrecord, folder = export(sets['JPEG'])
     found: dict[str, Contender] = {
         'JPEG decoding': shared
-        | {'contender': 'pipelines.decode', 'folder': folder, 'images': DECODED},
+        | {'contender': 'readers.decode', 'folder': folder, 'images': DECODED},
         'memory copy': shared | {'contender': 'ceilings.memory_copy', 'bytes': COPY},
     }
     for name, count in batches.items():
@@ -94,20 +101,20 @@ def contenders(
         endless = training or name.startswith('tf.data')
         entrant = shared | {
             'batches': count, 'training': training,
-            'ready': pipelines.AHEAD if endless else 0,
+            'ready': readers.AHEAD if endless else 0,
         }  # fmt: skip
         if name.startswith('ours'):
             encoding = name.split(', ')[1]
-            entrant |= {'contender': 'pipelines.own'} | encodings[encoding]
+            entrant |= {'contender': 'readers.own'} | encodings[encoding]
         elif name.startswith('tf.data'):
             entrant |= {
-                'contender': 'pipelines.tf_data', 'tfrecord': tfrecord,
+                'contender': 'readers.tf_data', 'tfrecord': tfrecord,
                 'dct_method': 'INTEGER_ACCURATE' if 'accurate' in name else '',
             }  # fmt: skip
         else:
             crops = 'ten' if 'TenCrop' in name else 'none'
             entrant |= {
-                'contender': 'pipelines.pytorch', 'folder': folder, 'workers': WORKERS,
+                'contender': 'readers.pytorch', 'folder': folder, 'workers': WORKERS,
                 'crops': 'random' if training else crops,
             }  # fmt: skip
         found[name] = entrant
@@ -138,19 +145,26 @@ def export(dataset: prepare.PreparedDataset) -> tuple[str, str]:
     return str(tfrecord), str(folder)
 
 
-def table(measured: dict[str, Record], entrants: dict[str, Contender]) -> str:
+def report(record: Record) -> Report:
     """A row for every contender, with the ratios of what was measured in one round."""
     rates = {}
-    for name, result in measured.items():
-        entrant = entrants[name]
+    for name, result in record.items():
+        if not isinstance(result, dict) or 'seconds' not in result:
+            continue
+        settings = result['settings']
         if name == 'memory copy':
-            images = entrant['bytes'] / (3 * pipelines.CROP**2)
+            images = settings['bytes'] / (3 * readers.CROP**2)
         elif name == 'JPEG decoding':
-            images = entrant['images']
+            images = settings['images']
         else:
-            images = entrant['batch_size'] * (entrant['batches'] - entrant['ready'])
+            images = settings['batch_size'] * (settings['batches'] - settings['ready'])
         rates[name] = [images / seconds for seconds in result['seconds']]
-    rows = []
+    rows = [
+        [
+            *('contender', 'images/s', '/ PyTorch', '/ its TenCrop', '/ tf.data'),
+            '/ tf.data accurate',
+        ]
+    ]
     for name, values in rates.items():
         what = name.split(', ')[-1] if name.startswith('ours') else '–'
         cells = [
@@ -163,13 +177,9 @@ def table(measured: dict[str, Record], entrants: dict[str, Contender]) -> str:
             )
         ]
         rows.append([name, rounds.spread(values, 0), *cells])
-    header = [
-        'contender', 'images/s', '/ PyTorch', '/ its TenCrop', '/ tf.data',
-        '/ tf.data accurate',
-    ]  # fmt: skip
-    return (
-        f'{rounds.table(header, rows)}\n\nBatches of bytes on the host; a memory copy '
-        f'is of crops of {pipelines.CROP}×{pipelines.CROP}. Batches that were ready '
-        f'when a repetition began, {pipelines.AHEAD} where there is no end, are not '
-        'counted.'
-    )
+    return [
+        rows,
+        'Batches of bytes on the host; a memory copy is of crops of '
+        f'{readers.CROP}×{readers.CROP}. Batches that were ready when a repetition '
+        f'began, {readers.AHEAD} where there is no end, are not counted.',
+    ]
