@@ -14,13 +14,13 @@ LEVELS = [
     ('data', ['data']),
     ('one step', ['mesh', 'optimizer', 'metrics', 'train_state', 'step', 'config']),
     ('the command line', ['system/command_line', 'system/config_arguments']),
-    ('a run', ['run', 'summary', 'build', 'figures']),
+    ('a run', ['run', 'summary', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
-    ('commands', ['main', 'prepare', 'evaluate']),
+    ('commands', ['main', 'prepare', 'evaluate', 'figures']),
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}
-LINES = {'config': 450, 'model': 400, 'layers': 400}
+LINES = {'config': 450, 'model': 410, 'layers': 350}
 MOST_LINES = 330
 
 
