@@ -33,6 +33,7 @@ class Towers:
 
     @property
     def devices(self) -> int:
+        """How many devices share the towers."""
         return lax.axis_size(self.axis) if self.axis else 1
 
     def gather(self, x: Array) -> Array:
@@ -55,7 +56,9 @@ class Step(Protocol):
         """The output's shape, without the batch, from the input's."""
         ...
 
-    def __call__(self, x: Array, towers: Towers, mask: Array | None) -> Array: ...
+    def __call__(self, x: Array, towers: Towers, mask: Array | None) -> Array:
+        """Makes of x, a batch, what comes after the step; `mask` is the dropout's."""
+        ...
 
 
 class _Elementwise:

@@ -98,6 +98,7 @@ class Weighted(nnx.Module):
         raise NotImplementedError
 
     def weighted_sum(self, x: Array, towers: Towers) -> Array:
+        """What the kernel and the bias make of x, before any step."""
         raise NotImplementedError
 
     def __call__(
@@ -123,6 +124,7 @@ class Weighted(nnx.Module):
         return made
 
     def read(self, x: Array, towers: Towers) -> Array:
+        """The channels that the layer reads: this device's own or all towers'."""
         return towers.gather(x) if self.layer.reads == 'all' else x
 
 

@@ -36,6 +36,7 @@ class Plateau:
 
 
 def initial_plateau() -> Plateau:
+    """Before the first validation."""
     return Plateau(best=np.float32(np.inf), stale=np.int32(0), cuts=np.int32(0))
 
 

@@ -32,7 +32,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare what the flags describe and print what there is."""
+    """Prepares what the flags describe and prints what there is."""
     command_line.reject_positionals(argv)
     if _WORKERS.value < 1:
         raise SystemExit(

@@ -220,6 +220,7 @@ def count_classes(config: ConfigDict, dataset: prepare.PreparedDataset) -> int:
 
 
 def select(scalars: Scalars, prefix: str) -> Scalars:
+    """Those whose names start so."""
     return {name: value for name, value in scalars.items() if name.startswith(prefix)}
 
 
@@ -241,6 +242,7 @@ def next_plateau(
 
 
 def shows_parameters(now: int, length: progress.RunLength, config: ConfigDict) -> bool:
+    """Whether the kernels and histograms are due at an evaluation, and at the last."""
     every = config.train.histogram_every_evals
     return every > 0 and (
         now == length.total_steps or length.evaluations(now) % every == 0

@@ -10,6 +10,7 @@ from flax import nnx, struct
 from jax.sharding import Mesh, NamedSharding
 
 from alexnet_jax import randomness
+from alexnet_jax.cpu import quick_compiler_options
 from alexnet_jax.mesh import parameter_specs, replicated
 from alexnet_jax.model import AlexNet, Network, Params
 from alexnet_jax.optimizer import Plateau, initial_plateau
@@ -37,7 +38,8 @@ def create_train_state(
     make = functools.partial(_new_state, network, tx)
     shardings = _state_shardings(network, tx, mesh)
     key = randomness.key(seed, 'parameters')
-    return jax.jit(make, out_shardings=shardings)(key)
+    options = quick_compiler_options(mesh.devices.flat[0].platform)
+    return jax.jit(make, out_shardings=shardings, compiler_options=options)(key)
 
 
 def abstract_train_state(

@@ -1,6 +1,6 @@
-"""cuda-convnet's CIFAR-10 nets: 80sec, 18pct, conv_local_13pct and conv_local_11pct.
+r"""cuda-convnet's CIFAR-10 nets: 80sec, 18pct, conv_local_13pct and conv_local_11pct.
 
-    python -m alexnet_jax.main --config=configs/cuda_convnet.py:18pct \\
+    python -m alexnet_jax.main --config=configs/cuda_convnet.py:18pct \
         --config.data.data_dir=DIR --workdir=runs/18pct
 
 The names are their published test errors, and the first the minutes of 2012: 26 % after
@@ -172,6 +172,7 @@ def convolution(
 
 
 def last_layer(model: ConfigDict, *, init_std: float) -> None:
+    """Adds fc10, which makes the logits of the ten classes."""
     model.fc10 = ConfigDict(
         {
             'kind': 'dense',
@@ -184,6 +185,7 @@ def last_layer(model: ConfigDict, *, init_std: float) -> None:
 
 
 def whole_images(config: ConfigDict) -> None:
+    """Neither crops nor mirrors."""
     config.data.crop_size = 32
     config.data.random_crop = False
     config.data.mirror = False

@@ -1,9 +1,9 @@
-"""The net with a sixth convolution that the paper pre-trained (Table 2, run #146).
+r"""The net with a sixth convolution that the paper pre-trained (Table 2, run #146).
 
-    python -m alexnet_jax.main --config=configs/six_conv.py --workdir=runs/six_conv \\
-        --config.init.workdir=runs/released --config.model.num_classes=0 \\
+    python -m alexnet_jax.main --config=configs/six_conv.py --workdir=runs/six_conv \
+        --config.init.workdir=runs/released --config.model.num_classes=0 \
         --config.data.source=folder --config.data.data_dir=DIR
-    python -m alexnet_jax.main --config=configs/six_conv.py:finetune \\
+    python -m alexnet_jax.main --config=configs/six_conv.py:finetune \
         --config.init.workdir=runs/six_conv --workdir=runs/finetuned
 
 conv6 reads both columns' pooled maps. In 2012 such a net was trained for 8.1 epochs on

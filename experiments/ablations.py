@@ -71,6 +71,7 @@ def columns_apart(base: ConfigDict) -> Changes:
 
 
 def needs_two_towers(base: ConfigDict) -> None:
+    """Raises a ValueError of a base that has another number of towers."""
     if base.model.towers != 2:
         raise ValueError(f'needs model.towers=2, and the base has {base.model.towers}')
 

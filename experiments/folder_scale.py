@@ -98,6 +98,7 @@ def list_names(way: str, files: int, classes: int) -> dict[str, float]:
 
 
 def peak_bytes() -> int:
+    """The most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,6 +1,6 @@
-"""How often does training stay at the flat loss? ("stuck at 6.9")
+r"""Counts how often training stays at the flat loss ("stuck at 6.9").
 
-    python -m experiments.stall_rate --data_dir=DIR --seeds=8 --steps=250 \\
+    python -m experiments.stall_rate --data_dir=DIR --seeds=8 --steps=250 \
         --out=experiments/records/stall_rate
 
 Trains the paper's network from each of four starts with several seeds and counts the

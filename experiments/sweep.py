@@ -1,7 +1,7 @@
-"""Trains every cell of (ablation × seed) and tabulates the errors.
+r"""Trains every cell of (ablation × seed) and tabulates the errors.
 
     python -m experiments.sweep --list
-    python -m experiments.sweep base no_lrn tanh --base=configs/cifar10.py --seeds=3 \\
+    python -m experiments.sweep base no_lrn tanh --base=configs/cifar10.py --seeds=3 \
         --workdir=runs/sweep [--base.train.epochs=5 …]
 
 `--list` names the ablations with the claim that each tests. All cells are validated
@@ -64,6 +64,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """Also that of its workdir."""
         return f'{self.ablation}-s{self.seed}'
 
 
@@ -178,6 +179,7 @@ class Progress:
             print(line, flush=True)
 
     def end(self) -> None:
+        """Leaves the line that is written over and over as it is."""
         if self._on_terminal and self._latest >= 0:
             print()
 
@@ -257,6 +259,7 @@ def _percent(value: object, sign: str = '', unit: str = ' %') -> str:
 
 
 def main(argv: list[str]) -> None:
+    """Trains what is not finished, and tabulates all of it."""
     if _LIST.value:
         print(ablations.listing())
         return

@@ -148,6 +148,16 @@ def test_a_pool_is_computed_once_for_a_convolution_and_its_gradient():
     assert program.as_text().count(' maximum(') == 16
 
 
+def test_what_is_compiled_quickly_draws_the_same_bits():
+    def draw(key):
+        return 0.01 * jax.random.normal(key, (3, 3, 16, 24))
+
+    options, key = cpu.quick_compiler_options('cpu'), jax.random.key(0)
+    assert options and not cpu.quick_compiler_options('gpu')
+    quick = jax.jit(draw, compiler_options=options)(key)
+    np.testing.assert_array_equal(quick, jax.jit(draw)(key))
+
+
 def test_the_compilers_options_are_the_cpus_alone_and_it_knows_them():
     assert cpu.compiler_options('gpu') == {}
     options = cpu.compiler_options('cpu')

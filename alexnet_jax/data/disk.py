@@ -16,14 +16,14 @@ from alexnet_jax.system.files import write_atomically
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an array as `np.save` does, whole or not at all."""
+    """Writes an array as `np.save` does, whole or not at all."""
     content = io.BytesIO()
     np.save(content, array)
     write_atomically(path, content.getvalue())
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
-    """Write arrays as `np.savez_compressed` does, whole or not at all."""
+    """Writes arrays as `np.savez_compressed` does, whole or not at all."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_atomically(path, content.getvalue())
@@ -35,14 +35,14 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Remove what killed processes were writing; call it with the lock held."""
+    """Removes what killed processes were writing; call it with the lock held."""
     for path in directory.glob('.*.tmp'):
         path.unlink()
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock, which the system lets go when a process dies."""
+    """Holds a file lock, which the system lets go when a process dies."""
     with path.open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,7 +55,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
-    """Raise if an estimate of what will be written does not fit on the disk.
+    """Raises if an estimate of what will be written does not fit on the disk.
 
     Args:
       directory: where it goes; it need not exist yet.

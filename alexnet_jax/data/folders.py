@@ -94,6 +94,7 @@ class FolderSource:
 
     @property
     def split_sizes(self) -> dict[str, int]:
+        """How many images each split has."""
         return {split: len(files) for split, files in self.files.items()}
 
     def rows(self, split: str, start: int, stop: int) -> FolderRows:
@@ -131,7 +132,7 @@ def unchanged(record: dict[str, Any], directory: Path) -> bool:
 
 
 def open_folder(data: ConfigDict) -> FolderSource:
-    """List the folder that config.data names.
+    """Lists the folder that config.data names.
 
     Raises:
       SourceNotFoundError: there is none.

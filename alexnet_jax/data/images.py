@@ -34,7 +34,7 @@ def stored(data: ConfigDict) -> Stored:
 
 
 def square(encoded: bytes, size: int, fit: str = 'crop') -> Image.Image:
-    """Decode any image to RGB and make a square of it.
+    """Decodes any image to RGB and makes a square of it.
 
     Args:
       encoded: a file of any format that Pillow reads.

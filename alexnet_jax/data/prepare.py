@@ -35,7 +35,7 @@ PUBLISHED_COUNTS = {
 
 
 def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> PreparedDataset:
-    """Open the prepared set of config.data, preparing it first if it is a small one.
+    """Opens the prepared set of config.data, preparing it first if it is a small one.
 
     Args:
       data: config.data.
@@ -109,7 +109,7 @@ def prepare(
     workers: int = 1,
     skip_bad: bool = False,
 ) -> Path:
-    """Write what is missing of the records that config.data names; their directory.
+    """Writes what is missing of the records that config.data names; their directory.
 
     Args:
       data: config.data.
@@ -207,7 +207,7 @@ def _report_undecodable(
     undecodable: list[str],
     skip_bad: bool,
 ) -> None:
-    """List the images in a file; raise if they stop the run."""
+    """Lists the images in a file; raises if they stop the run."""
     report = prepared.undecodable_report(directory, split)
     if not undecodable:
         report.unlink(missing_ok=True)  # of an earlier attempt
@@ -260,7 +260,7 @@ def _unchanged(directory: Path, data: ConfigDict) -> bool:
 
 
 def _record_source(directory: Path, source: sources.Source) -> None:
-    """Keep what tells later that a folder has not changed."""
+    """Keeps what tells later that a folder has not changed."""
     if isinstance(source, folders.FolderSource):
         path = prepared.source_record(directory)
         # In ASCII: a name need not be UTF-8.

@@ -44,6 +44,7 @@ class PreparedDataset:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are, in the training split or not."""
         return len(self.class_names)
 
 
@@ -93,7 +94,7 @@ def complete(directory: Path, data: ConfigDict) -> bool:
 
 
 def load(directory: Path, data: ConfigDict) -> PreparedDataset:
-    """Open a set that is `complete`; its statistics are those of the training split."""
+    """Opens a `complete` set; its statistics are those of the training split."""
     count = 0
     pixel_sum = np.zeros((data.stored_size, data.stored_size, 3), np.int64)
     product_sum = np.zeros((3, 3))
@@ -176,7 +177,7 @@ def write_metadata(
     directory: Path,
     written: dict[str, tuple[list[int], int]],
 ) -> None:
-    """Write TFDS's metadata of the splits that are done.
+    """Writes TFDS's metadata of the splits that are done.
 
     Args:
       data: config.data.
@@ -226,7 +227,7 @@ def write_metadata(
 
 
 def write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
-    """Write mean image and colour components for readers without this package."""
+    """Writes mean image and colour components for readers without this package."""
     names = splits.base_splits(data.train_split)
     name = '+'.join(names)
     mean = io.BytesIO()

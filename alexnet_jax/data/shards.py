@@ -47,6 +47,7 @@ class Shard:
 
     @property
     def done(self) -> bool:
+        """Whether the shard and its sums are there, and whole."""
         # A power cut can leave the name without the content.
         return self.path.exists() and zipfile.is_zipfile(self.sums)
 
@@ -72,7 +73,7 @@ class Outcome:
 
 
 def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Outcome:
-    """Write a shard and its sums; nothing if it has images that stop the run."""
+    """Writes a shard and its sums; nothing if it has images that stop the run."""
     shard = task.shard
     features = prepared.features(
         task.stored.size, task.stored.encoding, num_classes=task.classes
@@ -155,7 +156,7 @@ def write(
     workers: int,
     skip_bad: bool,
 ) -> tuple[list[int], list[str]]:
-    """Write the shards that are not done.
+    """Writes the shards that are not done.
 
     Returns:
       The examples of all shards that cannot be decoded, and a line on each.

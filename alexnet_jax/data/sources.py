@@ -36,11 +36,20 @@ class Source(Protocol):
     """A data set as it is before preparation."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the prepared set is named after."""
+        ...
+
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of their labels."""
+        ...
+
     @property
-    def split_sizes(self) -> dict[str, int]: ...
+    def split_sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        ...
+
     @property
     def fingerprint(self) -> str:
         """Another one wherever the records would be others."""

@@ -81,6 +81,7 @@ class TfdsSource:
 
     @property
     def fingerprint(self) -> str:
+        """The set's name, version and sizes, and how it is read."""
         parts = (self.name, self.version, sorted(self.split_sizes.items()))
         return repr(parts if self.shuffled else (*parts, 'read by hash'))
 
@@ -150,7 +151,7 @@ def _builder(name: str, data_dir: str | None, **kwargs) -> tfds.core.DatasetBuil
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow (3 seconds; only here) and keep it off the accelerators."""
+    """Imports TensorFlow (3 seconds; only here) and keeps it off the accelerators."""
     import tensorflow as tf
 
     tf.config.set_visible_devices([], 'GPU')
@@ -159,7 +160,7 @@ def _start_tensorflow() -> None:
 def _prepare_with_tfds(
     data: ConfigDict, data_dir: str | None, largest_gb: float
 ) -> tfds.core.DatasetBuilder:
-    """Let TFDS render, extract or (if config.data.download) download a set."""
+    """Lets TFDS render, extract or (if config.data.download) download a set."""
     name, root = data.source, Path(data_dir or sources.tfds_directory())
     builder = _builder(name, data_dir, file_format='array_record')
     manual_dir = root / 'downloads' / 'manual'

@@ -33,6 +33,7 @@ def describe(state: Any) -> dict[str, Json]:
 
 
 def abstract_leaves(abstract_state: Any) -> dict[str, Json]:
+    """Shape and dtype of every array by its path, as `describe` has them."""
     leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
     return {
         _path_name(path): {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
@@ -61,4 +62,5 @@ def _path_name(path: tuple[Any, ...]) -> str:
 
 
 def json_digest(content: Json) -> str:
+    """SHA-256 of a content, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -25,6 +25,7 @@ class RunLength:
         return self.steps_per_epoch * self.stretch
 
     def epoch(self, step: int) -> float:
+        """How many times the training set has been seen at the end of a step."""
         return step / self.steps_per_epoch
 
     def is_evaluation(self, step: int) -> bool:
@@ -103,12 +104,14 @@ class Clock:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
+        """Counts the time within as waited for input."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
+        """Leaves the time within out of the rates: it is no training."""
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
