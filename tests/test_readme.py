@@ -1,4 +1,4 @@
-"""Every command of the README names modules, configs, targets and keys that exist."""
+"""Every command of the pages names what exists, and their Python runs."""
 
 import importlib.util
 import re
@@ -14,13 +14,18 @@ from alexnet_jax.system import config_arguments
 from experiments import ablations
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / 'README.md').read_text()
-COMMANDS = [
+PAGES = {
+    page.name: page.read_text()
+    for page in [REPOSITORY / 'README.md', *sorted((REPOSITORY / 'docs').glob('*.md'))]
+}
+README = PAGES['README.md']
+COMMANDS = dict.fromkeys(
     line.split('#')[0].strip()
-    for block in re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
-    for line in block.splitlines()
+    for text in PAGES.values()
+    for block in re.findall(r'```sh\n(.*?)```', text, re.DOTALL)
+    for line in block.replace('\\\n', ' ').splitlines()
     if line.strip()
-]
+)
 KEYS = {f'config.{key}' for key, _ in config_lib.flat(paper.get_config())}
 
 
@@ -42,15 +47,24 @@ def test_command_names_what_exists(command, monkeypatch):
         assert {n for n in names if not n.startswith('-')} <= set(ablations.ABLATIONS)
 
 
-def test_overrides_and_files_in_the_text_exist():
-    for key in re.findall(r'--(config\.[\w.]+)=', README):
+@pytest.mark.parametrize('page', PAGES)
+def test_overrides_files_and_links_in_the_text_exist(page):
+    text = PAGES[page]
+    for key in re.findall(r'--(config\.[a-z\d_.]+)=', text):
         assert key in KEYS, key
-    for path in re.findall(
-        r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', README
-    ):
+    for path in re.findall(r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', text):
         assert (REPOSITORY / path).is_file(), path
-    for name in re.findall(r'\]\((?!http)([^)]+)\)', README):
-        assert (REPOSITORY / name).is_file(), name
+    folder = REPOSITORY if page == 'README.md' else REPOSITORY / 'docs'
+    for name in re.findall(r'\]\((?!http)([^)#]+)[^)]*\)', text):
+        assert (folder / name).exists(), name
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    (code,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.split('\n')[0] == (
+        '(1, 55, 55, 96) (1, 6, 6, 256) (1, 1000)'
+    )
 
 
 def test_the_package_names_each_of_its_modules():
