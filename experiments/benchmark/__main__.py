@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit(f'error: name one benchmark; got {names}; there are {known}')
     name = names[0]
     module, _ = BENCHMARKS[name]
+    out = command_line.local_path('out', _OUT.value or Path('runs', 'benchmark', name))
+    out.mkdir(parents=True, exist_ok=True)
     options = rounds.Options(
         rounds=_ROUNDS.value,
         batch=_BATCH.value,
@@ -64,13 +66,11 @@ def main(argv: Sequence[str]) -> None:
         benchmark = importlib.import_module(f'experiments.benchmark.{module}')
         record = benchmark.measure(options)
     record = {'benchmark': name, 'rounds': options.rounds, **about, **record}
-    found = [rounds.heading(record), *benchmark.report(record)]
-    out = command_line.local_path('out', _OUT.value or Path('runs', 'benchmark', name))
-    out.mkdir(parents=True, exist_ok=True)
     # Where this machine has its folders says nothing to others.
     text = json.dumps(record, indent=1).replace(f'{Path.cwd()}/', '')
     text = text.replace(f'{Path.cwd().parent}/', '../')
     files.write_atomically(out / 'record.json', text + '\n')
+    found = [rounds.heading(record), *benchmark.report(record)]
     files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
     print(report.as_text(found), end='\n\n')
     print(f'written to {out}/record.json and table.md')
