@@ -1,1 +1,1 @@
-"""Sweeps over ablations and seeds, and the records of experiments."""
+"""Sweeps over ablations and seeds, benchmarks, and the records of experiments."""

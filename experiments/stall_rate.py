@@ -177,8 +177,8 @@ def main(argv: Sequence[str]) -> None:
             outcome = train(config, dataset, flat_loss)
             run = {**key, 'flat_loss': round(flat_loss, 4), **outcome}
             runs.append(run)
-            lines = (json.dumps(run) + '\n' for run in runs)
-            files.write_atomically(record, ''.join(lines))
+            with record.open('a') as file:  # which several processes may share
+                file.write(json.dumps(run) + '\n')
             print(
                 f'{arm} seed {seed}: left at {outcome["left_at"]}, last loss '
                 f'{outcome["losses"][-1]:.3f} of {flat_loss:.3f}, '

@@ -46,6 +46,7 @@ _DATA_DIR = flags.DEFINE_string(
 
 
 def main(argv: Sequence[str]) -> None:
+    """Measures, writes the record, then its table."""
     names = argv[1:]
     if len(names) != 1 or names[0] not in BENCHMARKS:
         known = '; '.join(f'{name}, {what}' for name, (_, what) in BENCHMARKS.items())

@@ -103,6 +103,7 @@ def resume_table(record: Record) -> Table:
 
 
 def milliseconds(result: Record) -> str:
+    """Median and range of the repetitions."""
     return rounds.spread([1e3 * s for s in result['seconds']], 2)
 
 

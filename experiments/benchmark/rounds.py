@@ -74,6 +74,7 @@ def measure(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Recor
 
 
 def start(settings: Contender) -> subprocess.Popen[str]:
+    """Starts a contender's process and gives it its settings."""
     # As our commands start themselves.
     added = huge_pages.environment() if settings.get('huge_pages') else {}
     worker = subprocess.Popen(
@@ -91,6 +92,7 @@ def start(settings: Contender) -> subprocess.Popen[str]:
 
 
 def read(name: str, worker: subprocess.Popen[str]) -> Answer:
+    """Waits for the answer to one repetition."""
     assert worker.stdout
     line = worker.stdout.readline().strip()
     if not line:

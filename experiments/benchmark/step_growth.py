@@ -18,6 +18,7 @@ def points() -> list[tuple[int, float]]:
 
 
 def name_of(batch: int, width: float) -> str:
+    """The key of a point in the record."""
     return f'batch {batch}, width {width:g}'
 
 

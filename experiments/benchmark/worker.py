@@ -43,6 +43,7 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
+    """Makes the contender, and runs it once for every line that comes in."""
     settings = json.loads(sys.stdin.readline())
     # Before a library counts the cores and starts its threads.
     os.sched_setaffinity(0, settings['cores'])

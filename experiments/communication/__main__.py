@@ -1,6 +1,6 @@
-"""What the devices of a mesh hold and send in one step, read from the compiled program.
+r"""Shows what the devices of a mesh hold and send in a step, by the compiled program.
 
-    python -m experiments.communication --config=paper \\
+    python -m experiments.communication --config=paper \
         --config.mesh.data=1 --config.mesh.tower=2 --config.train.batch_size=128
 
 Compiles the train step without running it, and prints its collectives and the bytes of
@@ -8,11 +8,11 @@ each device beside the closed form that follows from the table of layers. On a C
 mesh can be compiled. docs/devices.md explains the numbers.
 """
 
-import os
 from collections.abc import Sequence
 
-# Before jax is imported: it writes to stderr as it loads.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+from alexnet_jax.system import tensorflow_log
+
+tensorflow_log.silence()
 
 from absl import app, flags, logging
 
@@ -53,6 +53,7 @@ def side_by_side(
 
 
 def main(argv: Sequence[str], holder: flags.FlagHolder) -> None:
+    """Compiles the step of `--config` and prints what it holds and sends."""
     command_line.reject_positionals(argv)
     config = command_line.checked_config(holder)
     logging.set_verbosity(logging.WARNING)

@@ -26,6 +26,7 @@ class Collective:
 
     @property
     def bytes(self) -> int:
+        """Of all its arrays together."""
         return sum(self.arrays)
 
 

@@ -45,6 +45,7 @@ def next_batches(settings: worker.Settings) -> worker.Repetition:
 
 
 def batches(settings: worker.Settings) -> Iterator[pipeline.Batch]:
+    """Opens the pipeline on the set of the settings."""
     data = paper.get_config().data
     data.stored_size = data.crop_size = SIZE
     data.encoding = 'raw'

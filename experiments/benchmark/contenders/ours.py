@@ -40,6 +40,7 @@ def make_training(settings: worker.Settings) -> tuple[Any, Any]:
 
 
 def batch_and_mean(config: Any, mesh: Any) -> tuple[Any, Any]:
+    """A batch of noise and a grey mean image, on the devices."""
     from alexnet_jax import mesh as mesh_lib
     from alexnet_jax import step
 

@@ -1,5 +1,4 @@
-"""The same network as it is usually written in Flax: the peer that shows what
-`layers.py` gains.
+"""The same network as it is usually written in Flax, a peer of our layers.
 
 `nnx.Conv` with feature_group_count, `nnx.Linear`, `nnx.max_pool`, a response norm by
 `reduce_window` and a power, `nnx.Dropout`, `optax` and one `nnx.jit`.
@@ -53,6 +52,7 @@ def train_step(settings: worker.Settings) -> worker.Repetition:
 
 
 def predict_step(settings: worker.Settings) -> worker.Repetition:
+    """The log-probabilities of one batch; settings as for `train_step`."""
     jax = worker.start_jax(settings)
     from flax import nnx
 
@@ -69,6 +69,7 @@ def predict_step(settings: worker.Settings) -> worker.Repetition:
 
 
 def make_batch(batch_size: int):  # type: ignore[no-untyped-def]
+    """Images u8[B, 224, 224, 3] of noise, and labels i32[B]."""
     import jax.numpy as jnp
 
     rng = np.random.default_rng(0)
@@ -89,6 +90,7 @@ def response_norm(x):  # type: ignore[no-untyped-def]
 
 
 def make_network(dtype):  # type: ignore[no-untyped-def]
+    """§3's network, with its two towers as groups."""
     from flax import nnx
 
     def conv(inputs, features, size, stride=1, padding=0, groups=1, bias=0.0):  # type: ignore[no-untyped-def]

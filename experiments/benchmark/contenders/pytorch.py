@@ -15,6 +15,7 @@ class ResponseNorm(nn.Module):
     """§3.3 within each of two groups of maps; PyTorch's alpha is divided by 5."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalises x, f32[B, C, H, W]."""
         towers = [
             F.local_response_norm(tower, 5, alpha=5e-4, beta=0.75, k=2.0)
             for tower in x.chunk(2, dim=1)
@@ -23,6 +24,7 @@ class ResponseNorm(nn.Module):
 
 
 def make_network() -> nn.Sequential:
+    """§3's network, with its two towers as groups."""
     return nn.Sequential(
         nn.ZeroPad2d((0, 3, 0, 3)),
         nn.Conv2d(3, 96, 11, stride=4),
@@ -77,6 +79,7 @@ class Setting:
         self.label = torch.randint(0, 10, size[:1], device=self.device)
 
     def logits(self) -> Tensor:
+        """Of the batch, f32[B, 1000]."""
         image = self.image.float() - 120.0
         with torch.autocast(
             self.device, torch.bfloat16, enabled=self.dtype != torch.float32
@@ -108,6 +111,7 @@ def train_step(settings: worker.Settings) -> worker.Repetition:
 
 
 def predict_step(settings: worker.Settings) -> worker.Repetition:
+    """The log-probabilities of one batch."""
     setting = Setting(settings)
     setting.network.eval()
 

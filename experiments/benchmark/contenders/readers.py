@@ -44,6 +44,7 @@ def own(settings: worker.Settings) -> worker.Repetition:
 
 
 def own_batches(settings: worker.Settings) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of `own`: one pass, or without end in training."""
     from alexnet_jax.data import pipeline, prepare
 
     data = ours.load_config(settings).data
@@ -69,6 +70,7 @@ def tf_data(settings: worker.Settings) -> worker.Repetition:
 
 
 def tf_batches(settings: worker.Settings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of `tf_data`: images u8[B, S, S, 3] and labels i64[B]."""
     import tensorflow as tf
 
     features = {
@@ -160,6 +162,7 @@ def pytorch(settings: worker.Settings) -> worker.Repetition:
 
 
 def torch_loader(settings: worker.Settings) -> Any:
+    """The DataLoader of `pytorch`."""
     from torch.utils.data import DataLoader
 
     workers = settings['workers']
