@@ -138,9 +138,10 @@ def test_phases_add_up_and_are_read_back(monkeypatch):
     times = iter([3.0, 3.25, 7.0])
     monkeypatch.setattr(progress.time, 'perf_counter', lambda: next(times))
     measured = progress.Startup(started=1.0)
-    for phase in ('imports', 'data set', 'step'):
+    for phase in ('imports', 'data', 'step'):
         measured.end(phase)
-    line = measured.line()
-    assert line.startswith('first step 6.00 s after the start: imports 2.00, ')
-    read = startup.phases(line)
-    assert read == {'imports': 2.0, 'data set': 0.25, 'step': 3.75}
+    total, phases = measured.lines().splitlines()
+    assert total == 'first step after 6.00 s:'
+    assert phases.startswith('  imports 2.00, ')
+    read = startup.phases(phases)
+    assert read == {'imports': 2.0, 'data': 0.25, 'step': 3.75}
