@@ -176,16 +176,24 @@ def test_a_terminal_gets_aligned_columns_and_a_file_markdown():
     )
 
 
-def test_an_unknown_benchmark_is_one_line():
+@pytest.mark.parametrize(
+    ('words', 'error'),
+    [
+        (['speed'], 'error: name one benchmark'),
+        # Before anything is measured.
+        (['startup', '--out=gs://bucket/x'], 'error: --out=gs://bucket/x: URLs'),
+    ],
+)
+def test_a_mistake_of_the_benchmarks_user_is_one_line(words, error):
     done = subprocess.run(
-        [sys.executable, '-m', 'experiments.benchmark', 'speed'],
+        [sys.executable, '-m', 'experiments.benchmark', *words],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith('error: name one benchmark')
+    assert done.stderr.strip().splitlines()[-1].startswith(error)
 
 
 def test_records_are_what_their_tables_say():
