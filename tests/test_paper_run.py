@@ -39,10 +39,10 @@ def test_the_papers_config_trains_and_evaluates_at_full_width(tmp_path):
     }
     assert table['total'][-1] == '60,965,224'
     assert '37,748,736' in table['fc6/kernel']
-    assert table['fc6/kernel'][-3:] == ['0.01', '0.0005', 'new']
-    assert table['fc6/bias'][-3:] == ['0.01', '0', 'new']
-    assert '(5, 5, 48, 256)' in run.stdout  # conv2 in the grouped network …
-    assert '(5, 5, 48, 128)' in run.stdout  # … and on each device
+    assert table['fc6/kernel'][-2:] == ['0.01', '0.0005']
+    assert table['fc6/bias'][-2:] == ['0.01', '0']
+    # conv2 in the grouped network, and on each device
+    assert table['conv2/kernel'][1:3] == ['5×5×48×256', '5×5×48×128']
     lines = [
         json.loads(x) for x in (workdir / 'metrics.jsonl').read_text().splitlines()
     ]
