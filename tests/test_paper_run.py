@@ -22,6 +22,7 @@ def test_the_papers_config_trains_and_evaluates_at_full_width(tmp_path):
             '--config.train.epochs=0',
             '--config.train.steps=3',
             '--config.train.eval_every_epochs=40',
+            '--config.train.log_every_steps=1',
             f'--workdir={workdir}',
         ],
         cwd=Path(__file__).parents[1],
