@@ -74,6 +74,7 @@ class Checkpoints:
         to `<step>.damaged`, or they would stand in the way of the steps to come. If
         none verifies that is a ValueError: a run never starts again in silence.
         """
+        self._latest.wait()  # a step that is being written is not there yet
         failures: dict[int, str] = {}
         for step in reversed(self._latest.steps()):
             restored, failure = self._latest.try_restore(step, abstract_state)
