@@ -52,6 +52,9 @@ _SPLITS = Rule(
     "splits such as 'train', 'train[:90%]' or 'train+test'",
     lambda v: bool(_SPLIT.fullmatch(v)),
 )
+_SPLITS_OR_NONE = Rule(
+    f"'' (none) or {_SPLITS.allowed}", lambda v: not v or _SPLITS.test(v)
+)
 _FOLDER = Rule(
     'a folder of this machine (a URL is neither read nor written: copy it here, or '
     'mount it)',
@@ -89,10 +92,8 @@ _RULES: dict[str, Rule] = {
     'data.prepared_dir': _free(_FOLDER),
     'data.download': _free(_ANY),
     'data.train_split': _SPLITS,
-    'data.validation_split': _SPLITS,
-    'data.test_split': Rule(
-        f"'' (none) or {_SPLITS.allowed}", lambda v: not v or _SPLITS.test(v)
-    ),
+    'data.validation_split': _SPLITS_OR_NONE,
+    'data.test_split': _SPLITS_OR_NONE,
     'data.stored_size': _COUNT,
     'data.encoding': _one_of('raw', 'jpeg'),
     'data.jpeg_quality': Rule('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
@@ -325,6 +326,11 @@ def why_not_read(key: str, config: ConfigDict) -> str:
 
 
 def _check_together(config: ConfigDict) -> None:
+    if not config.data.validation_split:
+        raise ValueError(
+            "config.data.validation_split='': a run needs one, which says what its best "
+            "checkpoint is, such as 'train[90%:]' beside 'train[:90%]'"
+        )
     if bool(config.train.epochs) == bool(config.train.steps):
         raise ValueError(
             f'config.train.epochs={config.train.epochs} and '

@@ -104,6 +104,7 @@ BAD = [
     ({'data.encoding': 'png'}, ['encoding', "'jpeg'"]),
     ({'data.jpeg_quality': 101}, ['jpeg_quality', '100']),
     ({'data.train_split': ''}, ['train_split']),
+    ({'data.validation_split': ''}, ['validation_split', 'a run needs one']),
     ({'data.fit': 'pad'}, ['data.fit', "'warp'"]),
     ({'data.colour_form': 'fancy'}, ['colour_form', "'released'"]),
     ({'data.crop_chunk': 0}, ['crop_chunk', '0']),
