@@ -328,8 +328,8 @@ def why_not_read(key: str, config: ConfigDict) -> str:
 def _check_together(config: ConfigDict) -> None:
     if not config.data.validation_split:
         raise ValueError(
-            "config.data.validation_split='': a run needs one, which says what its best "
-            "checkpoint is, such as 'train[90%:]' beside 'train[:90%]'"
+            "config.data.validation_split='': a run needs one, by which its best "
+            "checkpoint is chosen, such as 'train[90%:]' beside 'train[:90%]'"
         )
     if bool(config.train.epochs) == bool(config.train.steps):
         raise ValueError(
