@@ -88,8 +88,8 @@ class Weighted(nnx.Module):
 
     def __init__(self, layer: Layer, shape: LayerShape, key: Array):
         self.layer = layer
-        kernel = nnx.initializers.normal(layer.init_std)(key, shape.kernel)  # §5
-        self.kernel = nnx.Param(kernel)
+        gaussian = jax.random.normal(key, shape.kernel, jnp.float32)  # §5
+        self.kernel = nnx.Param(layer.init_std * gaussian)
         self.bias = nnx.Param(jnp.full(shape.bias, layer.init_bias, jnp.float32))
 
     @staticmethod

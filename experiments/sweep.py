@@ -132,7 +132,13 @@ def run(cell: Cell) -> bool:
     shown = Progress(cell.name)
     with path.open('a') as log, path.open() as news:
         news.seek(0, os.SEEK_END)
-        process = subprocess.Popen(cell.command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            cell.command,
+            # In the order in which it was said: an error comes last.
+            env=os.environ | {'PYTHONUNBUFFERED': '1'},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         try:
             while process.poll() is None:
                 time.sleep(0.2)
