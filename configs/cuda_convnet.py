@@ -30,6 +30,7 @@ def get_config(net: str = '18pct') -> ConfigDict:
             del config.model[name]
         del config.model.lrn
     config.model.towers = 1
+    config.model.pool.ties = 'all'  # kLocalMaxUndo
     config.model.num_classes = 0
 
     cifar10.read_cifar10(config)

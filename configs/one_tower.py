@@ -37,6 +37,7 @@ def released_order(config: ConfigDict) -> None:
     model = config.model
     model.lrn.alpha = 1e-4 / 5
     model.conv1.steps = ('lrn', 'pool', 'activation')
+    model.pool.ties = 'all'
     model.conv5.steps = ('pool', 'activation')
     for name, std in released_2012.INIT_STD.items():
         model[name].init_std = std

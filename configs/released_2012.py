@@ -50,6 +50,7 @@ def get_config(run: str = '145') -> ConfigDict:
     model = config.model
     model.lrn.alpha = 1e-4 / 5  # layer.py divides `scale` by the window's size
     model.conv1.steps = ('lrn', 'pool', 'activation')  # the norm sees signed values
+    model.pool.ties = 'all'  # kLocalMaxUndo of cuda-convnet
     with config.unlocked():
         # rnorm of 5 × 5 pixels of the same map, after conv2's LRN; never mentioned in
         # the paper. layer.py divides its `scale` by size².

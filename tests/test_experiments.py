@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from experiments import arithmetic, logit_deviation, report, stall_rate
+from experiments import (
+    against_version,
+    arithmetic,
+    logit_deviation,
+    report,
+    stall_rate,
+)
 from experiments.benchmark import __main__ as command
 from experiments.benchmark import comparison, rounds
 from experiments.benchmark.contenders import ours, plain_flax
@@ -225,3 +232,20 @@ def test_a_small_net_has_more_of_the_image_from_the_released_start():
     (released,), (paper,), _, _, (unit,) = measured.values()
     assert released > 3 * paper > 0
     assert released > 3 * unit > 0
+
+
+def test_the_documented_comparison_with_0_1_is_of_its_record():
+    record = REPOSITORY / 'experiments' / 'records' / 'step' / 'against_d7d715c.json'
+    rows = against_version.table(json.loads(record.read_text())['seconds'])
+    speed = (REPOSITORY / 'docs' / 'speed.md').read_text()
+    documented = re.findall(
+        r'^\| `?(paper|cifar10)`?, (.*?) \| ([\d.]+) s \| ([\d.]+) s \| ([\d.]+) \|$',
+        speed,
+        re.M,
+    )
+    assert len(documented) == len(rows) - 1
+    for (config, where, *numbers), row in zip(documented, rows[1:], strict=True):
+        assert row[0] == f'{config}, {where}'
+        assert [float(x) for x in numbers] == pytest.approx(
+            [float(x) for x in row[1:]], abs=0.006
+        )
