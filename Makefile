@@ -14,7 +14,7 @@ WORKDIR ?= runs
 	install-peers clean
 
 demo: install
-	$(RUN) -m alexnet_jax.main --config=configs/demo.py
+	$(RUN) -m alexnet_jax.main --config=demo
 
 test: install-dev
 	@$(RUN) -m pytest -m '$(MARKS)'
