@@ -10,12 +10,12 @@ import re
 from ml_collections import ConfigDict
 
 from alexnet_jax import model
+from alexnet_jax.data import sources
 from alexnet_jax.run import progress
 from alexnet_jax.system import tables
 
 # Examples and classes, as these sets are published.
-PUBLISHED = {
-    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
+PUBLISHED = sources.PUBLISHED_COUNTS | {
     'cifar10': {'train': 50_000, 'test': 10_000, 'classes': 10},
 }
 

@@ -17,7 +17,6 @@ same runs.
 """
 
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -37,7 +36,7 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
 from alexnet_jax.run import config_file
-from alexnet_jax.system import command_line
+from alexnet_jax.system import command_line, files
 from experiments import ablations
 
 _BASE = config_flags.DEFINE_config_file(
@@ -113,11 +112,8 @@ def read_result(cell: Cell) -> dict[str, float] | None:
 
     A file that a killed process or a full disk left torn counts as not there.
     """
-    try:
-        result = json.loads((cell.workdir / 'result.json').read_text())
-        before = json.loads((cell.workdir / 'config.json').read_text())
-    except (OSError, ValueError):
-        return None
+    result = files.read_json(cell.workdir / 'result.json')
+    before = files.read_json(cell.workdir / 'config.json')
     if not isinstance(before, dict) or not isinstance(result, dict):
         return None
     if config_file.blocking_differences(before, config_file.to_json(cell.config)):
@@ -301,7 +297,7 @@ def main(argv: list[str]) -> None:
     if _DRY_RUN.value:
         return
     rows = tabulate(cells)
-    (workdir / 'table.json').write_text(json.dumps(rows, indent=2) + '\n')
+    files.write_json(workdir / 'table.json', rows)
     (workdir / 'table.md').write_text(as_markdown(rows))
     print(as_markdown(rows))
     print(f'written to {workdir}/table.md and table.json')

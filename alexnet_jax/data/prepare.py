@@ -29,10 +29,6 @@ from alexnet_jax.data import (
 from alexnet_jax.data.prepared import PreparedDataset
 from alexnet_jax.system.files import read_json, write_atomically
 
-PUBLISHED_COUNTS = {
-    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
-}
-
 
 def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> PreparedDataset:
     """Opens the prepared set of config.data, preparing it first if it is a small one.
@@ -231,7 +227,7 @@ def differences_from_published(
     dataset: PreparedDataset, data: ConfigDict
 ) -> Iterator[str]:
     """A line for each count that is not the one that the data set is known by."""
-    published = PUBLISHED_COUNTS.get(data.source)
+    published = sources.PUBLISHED_COUNTS.get(data.source)
     if not published:
         return
     for split in splits.named_splits(data):

@@ -14,6 +14,11 @@ from typing import Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
+# Sets whose preparation must find as many images and classes as are published.
+PUBLISHED_COUNTS = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
+}
+
 Example = tuple[str, bytes, int]  # a name to complain with, an encoded image, a label
 
 
