@@ -17,7 +17,7 @@ import pytest
 from alexnet_jax import layers, model, optimizer, randomness, step, train_state
 from alexnet_jax import mesh as mesh_lib
 from tests import reference_numpy
-from tests.test_config import load
+from tests.conftest import load, network_of
 
 FORWARD, GRADIENT = 1e-4, 1e-3
 BATCH, SEED = 2, 3
@@ -327,9 +327,7 @@ class Case:
         self.config = load(name)
         self.size = self.config.data.crop_size
         self.scale = self.config.data.scale
-        self.network = model.network_from_config(
-            self.config.model, self.size, self.config.model.num_classes or 10
-        )
+        self.network = network_of(self.config)
         rng = np.random.default_rng(SEED)
         self.params = {}
         for shape in model.layer_shapes(self.network):
