@@ -1,4 +1,4 @@
-"""configs/paper.py at full width and a small batch, on ImageNet's builder and tiny tars."""
+"""configs/paper.py at full width, on ImageNet's builder and tiny tars."""
 
 import json
 
