@@ -479,7 +479,7 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
         for key, value in {
             'data_dir': tmp_path / 'photos',
             'prepared_dir': tmp_path / 'prepared',
-            'validation_split': 'train',
+            'validation_split': '',
             'stored_size': 16,
         }.items()
     ]
