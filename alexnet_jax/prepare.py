@@ -12,7 +12,7 @@ docs/preparation.md has what it writes, the decoders and the checks.
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from alexnet_jax import config
 from alexnet_jax.data import prepare, prepared
@@ -34,6 +34,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
     """Prepares what the flags describe and prints what there is."""
     command_line.reject_positionals(argv)
+    logging.set_verbosity(logging.WARNING)
     if _WORKERS.value < 1:
         raise SystemExit(
             f'error: --workers={_WORKERS.value} is not allowed; at least 1'

@@ -1,8 +1,19 @@
-"""Four CPU devices for every mesh of the tests and the shared data."""
+"""What several tests need: devices, one small run, shipped nets and commands."""
 
+import contextlib
+import copy
+import dataclasses
+import importlib
+import io
+import json
 import os
+import runpy
+import socket
+import subprocess
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +23,20 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # Tests and the processes they start compile the same steps; each is compiled once.
 _CACHE = tempfile.TemporaryDirectory(prefix='jax_cache')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _CACHE.name)
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import jax
 import pytest
+from absl import flags, logging
 from ml_collections import ConfigDict
 
 jax.config.update('jax_num_cpu_devices', 4)
 
+from alexnet_jax import model, train
+from alexnet_jax.configs import demo
+
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
-sys.path.insert(0, str(REPOSITORY))
-
-from alexnet_jax import train
-from alexnet_jax.configs import demo
 
 
 @pytest.fixture(scope='session')
@@ -36,7 +47,24 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-# 20 steps with dropout, crops and colour, cut by evaluations and checkpoints.
+# Nets.
+
+
+def load(name: str) -> ConfigDict:
+    """A shipped config by its name, `file` or `file:argument`."""
+    file, *argument = name.split(':')
+    return importlib.import_module(f'alexnet_jax.configs.{file}').get_config(*argument)
+
+
+def network_of(config: ConfigDict) -> model.Network:
+    """A config's table; of ten classes where the data set has them."""
+    return model.network_from_config(
+        config.model, config.data.crop_size, config.model.num_classes or 10
+    )
+
+
+# The small run: 20 steps with dropout, crops and colour, cut by evaluations and
+# checkpoints.
 SMALL = {
     'model.width': 0.25,
     'train.batch_size': 32,
@@ -71,7 +99,7 @@ def small_values(prepared_dir) -> dict[str, object]:
     return SMALL | {'data.data_dir': where, 'data.prepared_dir': where}
 
 
-def make_small(values: dict[str, object]) -> ConfigDict:
+def make_small(values: Mapping[str, object]) -> ConfigDict:
     config = demo.get_config()
     config.update_from_flattened_dict(values)
     return config
@@ -90,3 +118,127 @@ def whole_run(small_values, tmp_path_factory) -> dict[str, Any]:
     workdir = tmp_path_factory.mktemp('whole')
     results = train.train_and_evaluate(config, workdir)
     return {'results': results, 'workdir': workdir}
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, which JSON must allow as they are."""
+    text = (workdir / 'metrics.jsonl').read_text()
+    return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+
+
+# Commands.
+
+
+def as_flags(values: Mapping[str, object], name: str = 'config') -> list[str]:
+    """`--config.key=value` of each."""
+    return [f'--{name}.{key}={value}' for key, value in values.items()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of a user's mistake; a traceback has more."""
+        assert self.status == 1, self
+        (line,) = self.err.splitlines()
+        assert line.startswith('error: '), self
+        return line
+
+
+def start(
+    *words: object, cwd: Path = REPOSITORY, **changes: str | None
+) -> subprocess.Popen[str]:
+    """Starts Python with these words in a process of its own, as a user does.
+
+    Args:
+      *words: what follows `python`.
+      cwd: where.
+      **changes: of the environment; None takes a variable away.
+    """
+    environment = os.environ | {'JAX_NUM_CPU_DEVICES': None, **changes}
+    return subprocess.Popen(
+        [sys.executable, '-u', *map(str, words)],
+        cwd=cwd,
+        env={name: value for name, value in environment.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str], timeout: float = 300) -> Ended:
+    """Waits for a process, which does not outlive its time."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return Ended(process.returncode, out, err)
+
+
+def run(*words: object, status: int = 0, **options: Any) -> Ended:
+    """Runs Python with these words to its end, which must have this status."""
+    ended = end(start(*words, **options))
+    assert ended.status == status, ended.out + ended.err
+    return ended
+
+
+def run_here(module: str, *arguments: object) -> Ended:
+    """Runs `python -m module` within this process, which has imported it all.
+
+    For what ends before it trains, of which there are many. What only a process of its
+    own can show (what libraries write to stderr, a signal) needs `run`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        _without_our_flags(),
+    ):
+        # That the module is imported already.
+        warnings.filterwarnings('ignore', category=RuntimeWarning, module='runpy')
+        patch.chdir(REPOSITORY)
+        patch.setattr(sys, 'argv', [module, *map(str, arguments)])
+        patch.setenv('JAX_NUM_CPU_DEVICES', '4')  # which there are
+        status = 0
+        try:
+            runpy.run_module(module, run_name='__main__', alter_sys=True)
+        except SystemExit as exit:
+            status = exit.code or 0
+            if isinstance(status, str):  # which Python prints
+                print(status, file=err)
+                status = 1
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _without_our_flags() -> Iterator[None]:
+    """As in a new process, where a command has yet to define its flags."""
+    verbosity, tables = logging.get_verbosity(), vars(flags.FLAGS)
+    before = {
+        name: {key: copy.copy(item) if isinstance(item, list) else item
+               for key, item in value.items()}
+        if isinstance(value, dict) else copy.copy(value)
+        for name, value in tables.items()
+    }  # fmt: skip
+    for name in list(flags.FLAGS):
+        module = flags.FLAGS.find_module_defining_flag(name)
+        if module.startswith(('alexnet_jax', 'experiments')):
+            delattr(flags.FLAGS, name)
+    yield
+    tables.clear()
+    tables.update(before)
+    logging.set_verbosity(verbosity)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]

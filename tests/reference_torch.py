@@ -1,4 +1,4 @@
-"""The networks in plain PyTorch, written from the fact sheet rather than our layers.
+"""The networks in plain PyTorch, written from the sources rather than our layers.
 
 A network is a function of images (NCHW), parameters (`reference_numpy.to_peer_layout`)
 and the dropout masks of a training step, or None in testing; it returns every layer's

@@ -9,7 +9,7 @@ from flax import nnx
 from alexnet_jax import config as config_lib
 from alexnet_jax import model
 from experiments import ablations
-from tests.test_config import load
+from tests.conftest import load, network_of
 
 BASES = ('paper', 'released_2012', 'cifar10', 'clothing', 'demo')
 
@@ -25,12 +25,6 @@ ALREADY_SO = [
     ('lrn_k1', 'demo'),
     ('lrn_k1', 'clothing'),
 ]
-
-
-def network_of(config) -> model.Network:
-    return model.network_from_config(
-        config.model, config.data.crop_size, config.model.num_classes or 10
-    )
 
 
 def ablated(name: str, base: str) -> model.Network:

@@ -1,8 +1,6 @@
-"""The step runs where only jax, flax and optax are (invariant I5)."""
+"""The step runs where only jax, flax and optax are."""
 
-import subprocess
-import sys
-from pathlib import Path
+from tests.conftest import run
 
 SCRIPT = """
 import sys
@@ -56,13 +54,4 @@ print('one step')
 
 
 def test_a_train_step_needs_only_jax_flax_and_optax():
-    done = subprocess.run(
-        [sys.executable, '-c', SCRIPT],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == 'one step'
+    assert run('-c', SCRIPT).out.strip() == 'one step'

@@ -2,12 +2,8 @@
 
 import json
 import logging as std_logging
-import os
 import resource
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import flax.struct
@@ -19,6 +15,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.run import checkpoint
+from tests.conftest import end, free_port, run, start
 
 
 @flax.struct.dataclass
@@ -404,16 +401,7 @@ def test_the_host_holds_at_most_one_copy_more(tmp_path):
 
     Measured: 0.84 for saving, 1.15 for restoring.
     """
-    done = subprocess.run(
-        [sys.executable, '-c', MEMORY, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    saving, restoring = map(float, done.stdout.split()[-2:])
+    saving, restoring = map(float, run('-c', MEMORY, tmp_path).out.split()[-2:])
     assert saving < 1.3 and restoring < 1.5
 
 
@@ -441,24 +429,10 @@ with checkpoint.Checkpoints(directory) as checkpoints:
 def test_processes_agree_on_whether_a_checkpoint_is_the_best(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save_best(5, {'w': jnp.zeros(3)}, {}, 0.3)
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        address = f'localhost:{free.getsockname()[1]}'
+    address = f'localhost:{free_port()}'
     started = [
-        subprocess.Popen(
-            [sys.executable, '-c', ONE_CANNOT_READ, tmp_path, address, str(index)],
-            cwd=Path(__file__).parents[1],
-            env={k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in (0, 1)
+        start('-c', ONE_CANNOT_READ, tmp_path, address, index) for index in (0, 1)
     ]
-    try:
-        said = [process.communicate(timeout=60) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [out.split()[-2:] for out, _ in said] == [['0.3', 'False']] * 2, said
+    said = [end(process, timeout=60) for process in started]
+    assert [ended.out.split()[-2:] for ended in said] == [['0.3', 'False']] * 2, said
     assert [path.name for path in (tmp_path / 'best').iterdir()] == ['5']

@@ -1,7 +1,5 @@
 """Configs by name, and each mistake on a command line as one line that helps."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,21 +8,7 @@ from alexnet_jax import __main__ as commands
 from alexnet_jax import config as config_lib
 from alexnet_jax.configs import demo, paper
 from alexnet_jax.system import config_arguments
-
-REPOSITORY = Path(__file__).parents[1]
-
-
-def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, '-m', *words],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done
+from tests.conftest import REPOSITORY, as_flags, run, run_here
 
 
 def test_a_name_is_a_shipped_config_and_a_path_is_a_path(tmp_path):
@@ -152,7 +136,9 @@ def test_a_mistake_in_ones_own_config_is_one_line(lines, words, tmp_path):
 
 
 def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
-    out = run('alexnet_jax.main', '--config=demo', '--help').stdout
+    done = run('-m', 'alexnet_jax.main', '--config=demo', '--help')
+    assert not done.err
+    out = done.out
     first_screen = '\n'.join(out.splitlines()[:45])
     for word in (
         'usage: ',
@@ -175,34 +161,82 @@ def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
 
 @pytest.mark.parametrize('command', commands.commands())
 def test_every_commands_help_exits_with_0(command):
-    assert 'usage: ' in run(f'alexnet_jax.{command}', '--help').stdout
+    done = run_here(f'alexnet_jax.{command}', '--help')
+    assert done.status == 0 and 'usage: ' in done.out
 
 
 def test_the_package_lists_its_commands_without_importing_them():
     code = "import sys; sys.argv = ['x']; import runpy"
     code += "; runpy.run_module('alexnet_jax', run_name='__main__')"
     code += "; assert not {'jax', 'tensorflow', 'absl'} & set(sys.modules)"
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run('-c', code)
     for name, line in commands.commands().items():
-        assert f'  {name} ' in done.stdout and line and line in done.stdout
+        assert f'  {name} ' in done.out and line and line in done.out
     assert {'main', 'evaluate', 'figures'} <= set(commands.commands())
     assert not {'train', 'model', 'config'} & set(commands.commands())
 
 
 def test_an_unknown_command_is_answered_with_the_nearest():
-    assert 'nearest is evaluate' in run('alexnet_jax', 'evalute', status=1).stderr
+    assert 'nearest is evaluate' in run('-m', 'alexnet_jax', 'evalute', status=1).err
 
 
-def test_a_mistake_ends_main_with_one_line():
-    for words, expected in (
-        (['--config=demo', '--config.optimizer.lr=1'], 'learning_rate'),
-        (['--config=demo', '--workdir=gs://bucket/run'], 'gs://bucket/run'),
-        (['--config.train.epochs=3'], '--config=NAME is missing'),
-    ):
-        done = run('alexnet_jax.main', *words, status=1)
-        (line,) = done.stderr.splitlines()
-        assert line.startswith('error: ') and expected in line
+MISTAKES = [
+    (['--config=demo', '--config.train.bacth_size=3'], ['bacth_size', 'batch_size']),
+    (['--config=demo', '--config.train.batch_size=many'], ['batch_size', 'many']),
+    (['--config=demo', '--config.train.batch_size=31', '--config.mesh.data=2'], ['31']),
+    (
+        ['--config=demo', 'train.epochs=3'],
+        ["'train.epochs=3'", '--config.key=value'],
+    ),
+    (['--config.train.epochs=3'], ['--config=NAME is missing']),
+    ([], ['--config=NAME is needed', 'caffenet']),
+    (['--config=demo', '--workdri=x'], ['workdri']),
+    (['--config=demo', '--workdir=/proc/nowhere'], ['/proc']),
+    (['--config=demo', '--workdir=gs://bucket/run'], ['gs://bucket/run']),
+    (
+        ['--config=clothing', '--config.data.data_dir=/nowhere'],
+        ['no folder of images', '/nowhere'],
+    ),
+    (
+        ['--config=cifar10', '--config.data.data_dir={tmp}'],
+        ['{tmp}', 'download'],
+    ),
+    (['--config=demo', '--config.data.train_split=training'], ['validation']),
+    (
+        ['--config=demo', '--config.model.width=1', '--config.model.towers=7'],
+        ['conv1', 'towers=7'],
+    ),
+    (['--config=configs/nothing.py'], ['nothing.py']),
+]
+
+
+@pytest.mark.parametrize(('words', 'expected'), MISTAKES)
+def test_a_mistake_ends_main_with_one_line(
+    words, expected, small_values, tmp_path, whole_run
+):
+    if '--config=demo' in words:  # whose images `whole_run` has rendered
+        words = ['--config=demo', *as_flags(small_values), *words[1:]]
+    if not any(word.startswith('--workdir') for word in words):
+        words = [*words, f'--workdir={tmp_path / "run"}']
+    words = [word.format(tmp=tmp_path) for word in words]
+    line = run_here('alexnet_jax.main', *words).error
+    assert all(word.format(tmp=tmp_path) in line for word in expected), line
+    assert not list(tmp_path.iterdir())
     assert not (REPOSITORY / 'gs:').exists()
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['alexnet_jax.main', '--config=demo', '--config.data.source=cifer10'],
+        ['alexnet_jax.prepare', '--source=cifer10'],
+        ['alexnet_jax.evaluate', '--workdir=nowhere'],
+        ['alexnet_jax.figures', '--workdir=nowhere'],
+        ['experiments.sweep', 'base', 'no_lrm', '--base=demo', '--workdir=nowhere'],
+    ],
+)
+def test_no_library_says_more_in_a_process_of_its_own(words):
+    line = run('-m', *words, status=1).error
+    assert any(word in line for word in ('cifar10', 'nowhere', 'no_lrm'))
+    assert line == run_here(*words).error
+    assert not (REPOSITORY / 'nowhere').exists()

@@ -1,22 +1,16 @@
 """Every shipped config is whole, every key is read, every bad value is one line."""
 
 import functools
-import importlib
 import json
-from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import model
 from alexnet_jax.run import config_file
+from tests.conftest import REPOSITORY, load, network_of
 
-FILES = sorted(
-    path.stem
-    for path in (Path(__file__).parents[1] / 'configs').glob('*.py')
-    if path.stem != '__init__'
-)
+FILES = {path.stem for path in REPOSITORY.glob('configs/[!_]*.py')}
 # A new config, `file` or `file:argument`, must be given its count here.
 PARAMETERS = {
     'paper': 60_965_224,
@@ -41,13 +35,8 @@ PARAMETERS = {
 }
 
 
-def load(name: str) -> ConfigDict:
-    file, *argument = name.split(':')
-    return importlib.import_module(f'alexnet_jax.configs.{file}').get_config(*argument)
-
-
 def test_every_config_file_is_listed_here():
-    assert {name.split(':')[0] for name in PARAMETERS} == set(FILES)
+    assert {name.split(':')[0] for name in PARAMETERS} == FILES
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
@@ -56,10 +45,8 @@ def test_shipped_config_is_valid_and_has_its_golden_parameter_count(name):
     if config.init.copy:
         config.init.workdir = 'runs/another'
     config_lib.validate(config)
-    network = model.network_from_config(
-        config.model, config.data.crop_size, config.model.num_classes or 10
-    )
-    assert sum(s.parameters for s in model.layer_shapes(network)) == PARAMETERS[name]
+    shapes = model.layer_shapes(network_of(config))
+    assert sum(shape.parameters for shape in shapes) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(

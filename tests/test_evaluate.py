@@ -1,13 +1,8 @@
 """One view and ten, ensembles and their weights, layers taken from another run."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +11,7 @@ from alexnet_jax.analysis import ensembles, prediction
 from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import trained
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import network_of, run_here
 
 
 def make(probabilities, labels=(0, 1, 2, 0)) -> prediction.Predictions:
@@ -67,14 +61,14 @@ def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
     (first, *_) = pipeline.eval_batches(
         dataset, data, split=data.test_split, batch_size=4
     )
-    module = model.merge(network.network, network.params)
+    logits = jax.jit(model.merge(network.network, network.params).__call__)
     mean = dataset.mean_image[2:30, 2:30]
     views = []
     for row, column in ((0, 0), (0, 4), (2, 2), (4, 0), (4, 4)):
         crop = first['image'][:, row : row + 28, column : column + 28]
         for image in (crop, crop[:, :, ::-1]):
             image = (image.astype(np.float32) - mean) / 64
-            views.append(jax.nn.softmax(module(jnp.asarray(image))))
+            views.append(jax.nn.softmax(logits(image)))
     np.testing.assert_allclose(
         predictions.probabilities[:4], np.mean(views, axis=0), rtol=1e-4
     )
@@ -83,12 +77,12 @@ def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
 
 def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
     out = tmp_path / 'out.json'
-    done = command(
-        *(f'--workdir={whole_run["workdir"]}',) * 2,
+    done = run_here(
+        'alexnet_jax.evaluate', *(f'--workdir={whole_run["workdir"]}',) * 2,
         '--views=10', '--split=test', f'--out={out}',
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert 'ensemble, equal weights' in done.stdout
+    assert done.status == 0, done
+    assert 'ensemble, equal weights' in done.out
     record = json.loads(out.read_text())
     single, _, equal, searched = record['rows']
     assert record['views'] == 10 and single['examples'] == 130
@@ -109,22 +103,8 @@ def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
     ],
 )
 def test_a_users_mistake_is_one_line(arguments, words):
-    done = command(*arguments)
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith('error:') and all(word in line for word in words)
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, '-m', 'alexnet_jax.evaluate', *arguments],
-        cwd=REPOSITORY,
-        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    line = run_here('alexnet_jax.evaluate', *arguments).error
+    assert all(word in line for word in words)
 
 
 def test_fine_tuning_copies_what_is_named_and_trains_the_rest(
@@ -178,7 +158,7 @@ def test_six_conv_starts_from_a_net_with_five(whole_run, small, tmp_path):
     small.model.layers = (*small.model.layers[:5], 'conv6', *small.model.layers[5:])
     small.init.workdir = str(whole_run['workdir'])
     small.init.copy = six_conv.get_config().init.copy
-    network = model.network_from_config(small.model, small.data.crop_size, 10)
+    network = network_of(small)
     two = mesh.make_mesh(data=1, tower=2, towers=2, batch_size=32)
     tx = optimizer.create_optimizer(small.optimizer, steps_per_epoch=1)
     state = train_state.create_train_state(network, tx, two, small.seed)

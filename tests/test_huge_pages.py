@@ -1,15 +1,13 @@
 """Commands start themselves again where that gets them huge pages, and nowhere else."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from alexnet_jax.system import huge_pages
+from tests.conftest import REPOSITORY, run
 
-REPOSITORY = Path(__file__).parents[1]
 # A command as ours are, on a system whose setting is in a file of the test.
 COMMAND = """
 import os, sys
@@ -58,15 +56,8 @@ def test_what_the_user_set_stands(choice, monkeypatch, tunables):
 def lines_of(folder: Path, choice: Path, *command: str) -> list[list[str]]:
     (folder / 'a_command.py').write_text(COMMAND)
     path = os.pathsep.join([str(folder), str(REPOSITORY)])
-    done = subprocess.run(
-        [sys.executable, *command],
-        env=os.environ | {'PYTHONPATH': path, 'CHOICE': str(choice)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    out = run(*command, PYTHONPATH=path, CHOICE=str(choice)).out
+    return [line.split(maxsplit=2) for line in out.splitlines()]
 
 
 def test_a_command_starts_once_more_as_the_same_process(choice, tmp_path):
@@ -93,15 +84,7 @@ def test_the_commands_that_compute_do(monkeypatch, tmp_path, module):
         'f\'{os.environ.get("GLIBC_TUNABLES")}\\n\')'
     )
     log = tmp_path / 'log'
-    done = subprocess.run(
-        [sys.executable, '-m', f'alexnet_jax.{module}', '--help'],
-        cwd=REPOSITORY,
-        env=os.environ | {'PYTHONPATH': str(tmp_path), 'LOG': str(log)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert '--workdir' in done.stdout
+    words = ('-m', f'alexnet_jax.{module}', '--help')
+    assert '--workdir' in run(*words, PYTHONPATH=str(tmp_path), LOG=str(log)).out
     added = huge_pages.environment().values()
     assert log.read_text().split() == ['None', *added]

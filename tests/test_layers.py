@@ -11,7 +11,7 @@ from alexnet_jax import layers, model, step
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.data import augment
 from tests import reference_numpy
-from tests.test_config import load
+from tests.conftest import load
 
 
 def rng(seed=0):

@@ -1,4 +1,4 @@
-"""Every shipped network makes the same run on every mesh: issue 4's item 2.
+"""Every shipped network makes the same run on every mesh.
 
 Ten steps with dropout, colour noise, crops, mirroring and a plateau that cuts the rate
 on the way. Images are 64 pixels for the nets of ImageNet, at an eighth of the width.
@@ -23,14 +23,14 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics, model, optimizer, step, train, train_state
-from tests.test_config import PARAMETERS, load
+from tests.conftest import load, network_of
+from tests.test_config import PARAMETERS
 
 BATCH, EVALUATED, CLASSES, STEPS = 8, 64, 10, 10
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
-# One of each kind: towers that talk, towers that never do, a norm across the seam and
-# locally connected layers. Every network on every mesh takes minutes.
+# One of each kind: towers that never talk, a norm across the seam and locally connected
+# layers; the paper's net is in test_step.py. Every network on every mesh takes minutes.
 FAST = {
-    'paper': [(1, 1), (2, 2)],
     'columns': [(1, 1), (1, 2)],
     'caffe': [(1, 1), (1, 2)],
     'cuda_convnet:conv_local_11pct': [(1, 1), (2, 1)],
@@ -84,7 +84,7 @@ def evaluation_batch(config: ConfigDict) -> dict[str, np.ndarray]:
 
 def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
     """Ten steps and an evaluation after them."""
-    network = model.network_from_config(config.model, config.data.crop_size, CLASSES)
+    network = network_of(config)
     mesh = mesh_lib.make_mesh(
         data=data, tower=tower, towers=network.towers, batch_size=BATCH
     )

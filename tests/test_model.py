@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from alexnet_jax import model
+from alexnet_jax import cpu, model
 from alexnet_jax.configs import paper
 
 
@@ -16,16 +16,38 @@ def network(image_size=224, num_classes=1000, **values):
     return model.network_from_config(table, image_size, num_classes)
 
 
-def test_ungrouped_network_is_the_merged_one_of_the_fact_sheet():
+SMALL = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
+
+
+def make(table: model.Network) -> model.AlexNet:
+    """What `AlexNet(table, rngs=nnx.Rngs(0))` is, compiled whole."""
+
+    def draw():
+        _, params = nnx.split(model.AlexNet(table, rngs=nnx.Rngs(0)))
+        return nnx.to_pure_dict(params)
+
+    options = cpu.quick_compiler_options('cpu')
+    return model.merge(table, jax.jit(draw, compiler_options=options)())
+
+
+@pytest.fixture(scope='module')
+def net() -> model.AlexNet:
+    return make(network(**SMALL))
+
+
+@pytest.fixture(scope='module')
+def images() -> jax.Array:
+    return 60 * jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
+
+
+def test_the_ungrouped_network_has_the_sizes_of_the_merged_one():
     shapes = model.layer_shapes(network(towers=1))
     assert sum(s.parameters for s in shapes) == 62_378_344
     assert sum(s.multiply_adds for s in shapes) == 1_135_256_096
 
 
-def test_built_module_has_the_shapes_and_initial_values_of_the_table():
-    table = network(width=0.125, image_size=64, num_classes=10)
-    net = model.AlexNet(table, rngs=nnx.Rngs(0))
-    for shape in model.layer_shapes(table):
+def test_built_module_has_the_shapes_and_initial_values_of_the_table(net):
+    for shape in model.layer_shapes(net.network):
         weights = getattr(net, shape.name)
         assert weights.kernel.shape == shape.kernel
         assert weights.bias.shape == shape.bias
@@ -34,45 +56,20 @@ def test_built_module_has_the_shapes_and_initial_values_of_the_table():
     assert float(np.std(net.fc6.kernel[...])) == pytest.approx(0.01, rel=0.05)
 
 
-def test_dropping_a_layer_leaves_the_others_initial_weights():
-    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
+def test_dropping_a_layer_leaves_the_others_initial_weights(net):
     layers = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc8')
-    whole = model.AlexNet(network(**small), rngs=nnx.Rngs(0))
-    cut = model.AlexNet(network(layers=layers, **small), rngs=nnx.Rngs(0))
-    np.testing.assert_array_equal(whole.conv5.kernel[...], cut.conv5.kernel[...])
-    np.testing.assert_array_equal(whole.fc8.kernel[...], cut.fc8.kernel[...])
+    cut = make(network(layers=layers, **SMALL))
+    np.testing.assert_array_equal(net.conv5.kernel[...], cut.conv5.kernel[...])
+    np.testing.assert_array_equal(net.fc8.kernel[...], cut.fc8.kernel[...])
 
 
-def test_towers_do_not_meet_before_conv3():
-    table = network(width=0.125, image_size=64, num_classes=10)
-    net = model.AlexNet(table, rngs=nnx.Rngs(0))
-    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3)) * 60
-    before = net.activations(images)
-    for layer in (net.conv1, net.conv2):
-        half = layer.bias.shape[0] // 2
-        layer.kernel[...] = layer.kernel[...].at[..., half:].add(0.1)  # tower 1
-    after = net.activations(images)
-    for name in ('conv1', 'conv2'):
-        half = before[name].shape[-1] // 2
-        np.testing.assert_array_equal(before[name][..., :half], after[name][..., :half])
-        assert not np.array_equal(before[name][..., half:], after[name][..., half:])
-    assert not np.array_equal(
-        before['conv3'][..., : before['conv3'].shape[-1] // 2],
-        after['conv3'][..., : after['conv3'].shape[-1] // 2],
-    )
-
-
-def test_bfloat16_computes_near_float32_and_returns_float32_logits():
-    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
-    images = jax.random.normal(jax.random.key(1), (4, 64, 64, 3)) * 60
-    full = model.AlexNet(network(**small), rngs=nnx.Rngs(0))
-    half = model.AlexNet(network(compute_dtype='bfloat16', **small), rngs=nnx.Rngs(0))
+def test_bfloat16_computes_near_float32_and_returns_float32_logits(net, images):
+    half = make(network(compute_dtype='bfloat16', **SMALL))
     assert half.fc6.kernel[...].dtype == jnp.float32
-    logits = half(images)
+    logits, expected = (jax.jit(each.__call__)(images) for each in (half, net))
     assert logits.dtype == jnp.float32
-    np.testing.assert_allclose(
-        logits, full(images), atol=0.02 * np.abs(full(images)).max()
-    )
+    np.testing.assert_allclose(logits, expected, atol=0.02 * np.abs(expected).max())
+    assert not np.allclose(logits, expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -95,42 +92,46 @@ def test_a_table_that_makes_no_network_is_named(values, words):
     assert all(word in str(error.value) for word in words)
 
 
-def test_every_step_of_every_layer_can_be_tapped_by_name():
-    table = network(width=0.125, image_size=64, num_classes=10)
-    net = model.AlexNet(table, rngs=nnx.Rngs(0))
-    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3)) * 60
-    made = net.activations(images)
+def test_every_step_of_every_layer_can_be_tapped_by_name(net, images):
+    names = []
+
+    @jax.jit
+    def apply(images):
+        made = net.activations(images)
+        names[:] = made  # in order, which a dict that jit returns has not
+        return list(made.values()), net(images)
+
+    values, logits = apply(images)
+    made = dict(zip(names, values, strict=True))
     conv1 = ['linear', 'activation', 'lrn', 'pool']
     assert list(made)[:5] == [*(f'conv1/{step}' for step in conv1), 'conv1']
-    shapes = {shape.name: shape for shape in model.layer_shapes(table)}
-    for layer in table.layers:
+    shapes = {shape.name: shape for shape in model.layer_shapes(net.network)}
+    for layer in net.network.layers:
         shape = shapes[layer.name]
         assert made[f'{layer.name}/linear'].shape == (2, *shape.linear)
         assert made[layer.name].shape == (2, *shape.output)
     np.testing.assert_array_equal(
         made['fc6/activation'], np.maximum(made['fc6/linear'], 0)
     )
-    np.testing.assert_array_equal(made['fc8'], net(images))
-    last = 'conv1/pool'
-    np.testing.assert_array_equal(made[last], made['conv1'])
+    np.testing.assert_array_equal(made['fc8'], logits)
+    np.testing.assert_array_equal(made['conv1/pool'], made['conv1'])
 
 
 def test_equal_tables_are_one_key_and_others_are_not():
-    small = {'width': 0.125, 'image_size': 64, 'num_classes': 10}
-    assert network(**small) == network(**small)
-    assert hash(network(**small)) == hash(network(**small))
+    assert network(**SMALL) == network(**SMALL)
+    assert hash(network(**SMALL)) == hash(network(**SMALL))
     # The order of a table's keys is not part of what it says.
     table = paper.get_config().model
     turned = {**table, 'lrn': dict(reversed(list(table.lrn.items())))}
     one, other = (model.network_from_config(t, 224, 1000) for t in (table, turned))
     assert one == other and hash(one) == hash(other)
-    assert network(**small) != network(**small, **{'lrn.k': 1.0})
+    assert network(**SMALL) != network(**SMALL, **{'lrn.k': 1.0})
 
 
 def test_a_step_that_comes_twice_has_two_taps():
     steps = ('lrn', 'pool', 'activation', 'pool')
     values = {'conv1.steps': steps, 'layers': ('conv1', 'fc8')}
-    net = model.AlexNet(network(image_size=96, **values), rngs=nnx.Rngs(0))
-    made = net.activations(jnp.ones((1, 96, 96, 3)))
+    net = make(network(image_size=96, **values))
+    made = jax.jit(net.activations)(jnp.ones((1, 96, 96, 3)))
     assert made['conv1'].shape[1] < made['conv1/pool'].shape[1]
     np.testing.assert_array_equal(made['conv1/pool_2'], made['conv1'])

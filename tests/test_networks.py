@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import model
-from tests.test_config import load
+from tests.conftest import load
 
 PAPER = [
     ('conv1', (27, 27, 96), 34_944, 105_415_200),

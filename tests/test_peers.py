@@ -17,7 +17,7 @@ import pytest
 from alexnet_jax import layers, model, optimizer, randomness, step, train_state
 from alexnet_jax import mesh as mesh_lib
 from tests import reference_numpy
-from tests.test_config import load
+from tests.conftest import load, network_of
 
 FORWARD, GRADIENT = 1e-4, 1e-3
 BATCH, SEED = 2, 3
@@ -327,9 +327,7 @@ class Case:
         self.config = load(name)
         self.size = self.config.data.crop_size
         self.scale = self.config.data.scale
-        self.network = model.network_from_config(
-            self.config.model, self.size, self.config.model.num_classes or 10
-        )
+        self.network = network_of(self.config)
         rng = np.random.default_rng(SEED)
         self.params = {}
         for shape in model.layer_shapes(self.network):
@@ -455,7 +453,8 @@ def test_torchvision_variant_fits_into_torchvisions_state_dict(case, in_torch):
 
 
 # One training step: the epoch at which it is done, the mesh, and the rates that the
-# fact sheet gives for that epoch: kernels' and biases', and the kernels' decay.
+# sources give for that epoch (docs/fidelity.md): kernels' and biases', and the
+# kernels' decay.
 TRAINED = {
     'paper': (0, (1, 2), 0.01, 0.01, 5e-4),
     'released_2012': (30, (1, 2), 0.001, 0.02, 5e-4),  # biases are not cut
@@ -468,7 +467,7 @@ TRAINED = {
     'cuda_convnet:conv_local_13pct': (0, (1, 1), 0.001, 0.002, None),
     'cuda_convnet:conv_local_11pct': (0, (2, 1), 0.001, 0.002, None),
 }
-# Decays by layer where they differ (§7 of the fact sheet).
+# Decays by layer where they differ (docs/fidelity.md).
 DECAYS = {
     'cuda_convnet:80sec': (0.004, 0.004, 0.004, 0.03, 0.03),
     'cuda_convnet:18pct': (0.004, 0.004, 0.004, 1.0),

@@ -10,8 +10,6 @@ import re
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import tarfile
 import time
 import zlib
@@ -38,8 +36,8 @@ from alexnet_jax.data import (
     prepared,
     shards,
 )
+from tests.conftest import run, run_here, start
 
-REPOSITORY = Path(__file__).parents[1]
 CLOTHING = '--config=configs/clothing.py'
 
 
@@ -485,10 +483,8 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
             'stored_size': 16,
         }.items()
     ]
-    command = [sys.executable, '-m', 'alexnet_jax.prepare', *flags]
-    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-    with (tmp_path / 'log').open('w') as log:
-        killed = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=log)
+    command = ('-m', 'alexnet_jax.prepare', *flags)
+    killed = start(*command)
     try:
         deadline = time.monotonic() + 60
         while not (done := list(tmp_path.glob('prepared/*/*/.*00002.npz'))):
@@ -506,11 +502,8 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
     written = shard.stat().st_mtime_ns
     stuck.unlink()
     stuck.touch()  # a file that cannot be decoded
-    run = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    assert 'train: 255 images, 1 left out, listed in ' in run.stdout
+    done = run(*command)
+    assert 'train: 255 images, 1 left out, listed in ' in done.out
     assert shard.stat().st_mtime_ns == written
     assert not list(shard.parent.glob('.*.tmp'))  # what the killed one was writing
 
@@ -1052,18 +1045,10 @@ def test_too_large_a_set_prints_the_command_that_prepares_it(folder, tmp_path):
         prepare.open_prepared(data)
     command = str(error.value).split('prepare it with: ')[1]
     assert command.startswith('python -m alexnet_jax.prepare --source=folder ')
-    run = subprocess.run(
-        [sys.executable, *command.split()[1:], '--workers=2'],
-        cwd=REPOSITORY,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert 'train: 12 images' in run.stdout
+    done = run(*command.split()[1:], '--workers=2')
+    assert 'train: 12 images' in done.out
     dataset = prepare.open_prepared(data)
-    assert f'directory: {dataset.directory}' in run.stdout
+    assert f'directory: {dataset.directory}' in done.out
 
 
 # Bad input.
@@ -1142,15 +1127,6 @@ def test_unwritable_prepared_dir_is_one_line(folder, tmp_path):
         (['--source=mnist', '--config.data.source=mnist'], 'give one'),
     ],
 )
-def test_command_line_ends_in_one_line(tmp_path, arguments, message):
-    run = subprocess.run(
-        [sys.executable, '-m', 'alexnet_jax.prepare', *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'TFDS_DATA_DIR': str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 1
-    assert 'Traceback' not in run.stderr
-    assert message in re.split('\n', run.stderr.strip())[-1]
+def test_command_line_ends_in_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+    assert message in run_here('alexnet_jax.prepare', *arguments).error

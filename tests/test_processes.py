@@ -4,9 +4,7 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,20 +14,11 @@ import pytest
 
 from alexnet_jax.configs import paper
 from alexnet_jax.system import processes
+from tests.conftest import as_flags, end, free_port, read_metrics, run, start
 
-REPOSITORY = Path(__file__).parents[1]
 SECONDS = 20  # the time-out of the runs
-
-
-def environment() -> dict[str, str]:
-    # One CPU device for each process, whatever the tests themselves have.
-    return os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+# Of each process, whatever the tests themselves have.
+ONE_DEVICE = {'JAX_NUM_CPU_DEVICES': '1'}
 
 
 @contextlib.contextmanager
@@ -41,19 +30,12 @@ def pair(values: dict, workdir: Path, **mesh: int) -> Iterator[list[subprocess.P
         'distributed.timeout_seconds': SECONDS,
         **{f'mesh.{axis}': size for axis, size in mesh.items()},
     }
-    flags = [f'--config.{key}={value}' for key, value in values.items()]
+    command = ('-m', 'alexnet_jax.main', '--config=demo', *as_flags(values))
     started = [
-        subprocess.Popen(
-            [
-                *(sys.executable, '-m', 'alexnet_jax.main'),
-                *('--config=configs/demo.py', *flags, f'--workdir={workdir}'),
-                f'--config.distributed.process_id={i}',
-            ],
-            cwd=REPOSITORY,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        start(
+            *(*command, f'--workdir={workdir}'),
+            f'--config.distributed.process_id={i}',
+            **ONE_DEVICE,
         )
         for i in range(2)
     ]
@@ -65,14 +47,6 @@ def pair(values: dict, workdir: Path, **mesh: int) -> Iterator[list[subprocess.P
             process.communicate()
 
 
-def finish(started: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
-    ends = []
-    for process in started:
-        out, err = process.communicate(timeout=200)
-        ends.append((process.returncode, out, err))
-    return ends
-
-
 def wait_for_checkpoint(workdir: Path) -> None:
     deadline = time.monotonic() + 150
     # One that is being written has a longer name.
@@ -81,12 +55,8 @@ def wait_for_checkpoint(workdir: Path) -> None:
         time.sleep(0.05)
 
 
-def results(workdir: Path) -> dict[str, float]:
-    return json.loads((workdir / 'result.json').read_text())
-
-
 def assert_same_results(workdir: Path, whole_run: dict) -> None:
-    found = results(workdir)
+    found = json.loads((workdir / 'result.json').read_text())
     for name in ('train/loss', 'val/loss', 'test/loss'):
         assert found[name] == pytest.approx(whole_run['results'][name], rel=1e-5)
     for name in ('val/top1_error', 'test/top1_error'):
@@ -99,17 +69,16 @@ def test_a_tower_in_each_process_and_a_signal_to_one_stops_both(
     with pair(small_values, tmp_path, data=1, tower=2) as started:
         wait_for_checkpoint(tmp_path)
         started[1].send_signal(signal.SIGTERM)
-        ends = finish(started)
-    assert [status for status, _, _ in ends] == [143, 143], ends
-    lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
-    assert max(json.loads(line)['step'] for line in lines) < 20
+        ends = list(map(end, started))
+    assert [ended.status for ended in ends] == [143, 143], ends
+    assert max(line['step'] for line in read_metrics(tmp_path)) < 20
     with pair(small_values, tmp_path, data=1, tower=2) as started:
-        ends = finish(started)
-    assert [status for status, _, _ in ends] == [0, 0], ends
+        ends = list(map(end, started))
+    assert [ended.status for ended in ends] == [0, 0], ends
     assert_same_results(tmp_path, whole_run)
     # Process 0 alone prints and logs, both write their part of the checkpoint.
-    assert 'going on from step' in ends[0][1]
-    assert ends[1][1].count('\n') <= 4 and 'step ' not in ends[1][1]  # gloo's lines
+    assert 'going on from step' in ends[0].out
+    assert ends[1].out.count('\n') <= 4 and 'step ' not in ends[1].out  # gloo's lines
     for index in (0, 1):
         part = tmp_path / 'checkpoints' / '20' / 'state' / f'ocdbt.process_{index}'
         assert sum(f.stat().st_size for f in part.rglob('*') if f.is_file()) > 100_000
@@ -131,9 +100,9 @@ def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
     # checkpoint, from jaxlib at the time-out.
     assert 'lost another one' in err or 'JAX distributed service detected' in err
     with pair(small_values, tmp_path, data=2, tower=1) as started:
-        ends = finish(started)
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    assert 'going on from step' in ends[0][1]
+        ends = list(map(end, started))
+    assert [ended.status for ended in ends] == [0, 0], ends
+    assert 'going on from step' in ends[0].out
     assert_same_results(tmp_path, whole_run)
 
 
@@ -149,72 +118,55 @@ config = demo.get_config()
 config.distributed.coordinator = sys.argv[1]
 config.distributed.num_processes, config.distributed.process_id = 2, int(sys.argv[2])
 processes.start(config.distributed)
-data, tower = int(sys.argv[3]), int(sys.argv[4])
-grid = mesh.make_mesh(data=data, tower=tower, towers=2, batch_size=32)
-rows = mesh.local_rows(grid, 32)
 network = model.network_from_config(config.model, 28, 10)
 tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
-state = train_state.create_train_state(network, tx, grid, seed=0)
-held = sum(s.data.size for leaf in jax.tree.leaves(state.params)
-           for s in leaf.addressable_shards)
-first = processes.agree(jax.process_index() == 0), processes.agree(False)
-print('share', rows.start, rows.stop, held, *first, file=sys.stderr)
+for data, tower in ((1, 2), (2, 1)):
+    grid = mesh.make_mesh(data=data, tower=tower, towers=2, batch_size=32)
+    rows = mesh.local_rows(grid, 32)
+    state = train_state.create_train_state(network, tx, grid, seed=0)
+    held = sum(s.data.size for leaf in jax.tree.leaves(state.params)
+               for s in leaf.addressable_shards)
+    print('share', rows.start, rows.stop, held, file=sys.stderr)
+agreed = processes.agree(jax.process_index() == 0), processes.agree(False)
+print('agreed', *agreed, file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize(
-    ('data', 'tower', 'rows'),
-    [(1, 2, [(0, 32), (0, 32)]), (2, 1, [(0, 16), (16, 32)])],
-)
-def test_each_process_holds_its_share(data, tower, rows):
+def test_each_process_holds_its_share():
     address = f'127.0.0.1:{free_port()}'
-    started = [
-        subprocess.Popen(
-            [sys.executable, '-c', SHARES, address, *map(str, (i, data, tower))],
-            cwd=REPOSITORY,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in started]
+    started = [start('-c', SHARES, address, i, **ONE_DEVICE) for i in range(2)]
+    ends = [end(process, timeout=120) for process in started]
+    lines = [[line.split() for line in ended.err.splitlines()] for ended in ends]
     shares = [
-        line.split()[1:]
-        for err in errors
-        for line in err.splitlines()
-        if line.startswith('share')
+        [tuple(map(int, words[1:])) for words in said if words[:1] == ['share']]
+        for said in lines
     ]
-    assert len(shares) == 2, errors
-    assert [(int(s[0]), int(s[1])) for s in shares] == rows
-    whole = 255_562
-    expected = whole if tower == 1 else (whole + 10) // 2  # fc8's bias is on both
-    assert [int(s[2]) for s in shares] == [expected] * 2
-    assert all(s[3:] == ['True', 'False'] for s in shares)
+    half, whole = (255_562 + 10) // 2, 255_562  # fc8's bias is on both towers
+    assert shares == [
+        [(0, 32, half), (0, 16, whole)],
+        [(0, 32, half), (16, 32, whole)],
+    ], ends
+    assert all(['agreed', 'True', 'False'] in said for said in lines)
 
 
 def test_a_coordinator_that_never_answers_ends_in_time():
-    start = time.monotonic()
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'alexnet_jax.main', '--config=configs/demo.py'),
-            f'--config.distributed.coordinator=127.0.0.1:{free_port()}',
-            '--config.distributed.num_processes=2',
-            '--config.distributed.process_id=1',
-            '--config.distributed.timeout_seconds=3',
-        ],
-        cwd=REPOSITORY,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    values = {
+        'coordinator': f'127.0.0.1:{free_port()}',
+        'num_processes': 2,
+        'process_id': 1,
+        'timeout_seconds': 3,
+    }
+    started = time.monotonic()
+    done = run(
+        *('-m', 'alexnet_jax.main', '--config=demo'),
+        *as_flags(values, 'config.distributed'),
+        status=1,
+        **ONE_DEVICE,
     )
-    assert time.monotonic() - start < 30
-    assert done.returncode == 1
-    (line,) = [x for x in done.stderr.splitlines() if x.startswith('error:')]
+    assert time.monotonic() - started < 30
+    (line,) = [x for x in done.err.splitlines() if x.startswith('error:')]
     assert 'within 3 s' in line and 'process 1 of 2' in line
-    assert 'Traceback' not in done.stderr
+    assert 'Traceback' not in done.err
 
 
 def slurm(node: int, local: int, process: int, tasks: str) -> dict[str, str]:
@@ -257,24 +209,18 @@ def test_a_task_of_slurm_takes_its_share_of_its_nodes_devices(places, tasks, dev
     port = str(free_port())
     gpus = {'CUDA_VISIBLE_DEVICES': '0,1,2,3,4,5,6,7', 'SLURM_GPUS_ON_NODE': '8'}
     started = [
-        subprocess.Popen(
-            [sys.executable, '-c', TASK],
-            cwd=REPOSITORY,
-            env=environment()
-            | {'JAX_COORDINATOR_PORT': port}
-            | gpus
-            | slurm(node, local, i, tasks),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        start(
+            *('-c', TASK),
+            JAX_COORDINATOR_PORT=port,
+            **(ONE_DEVICE | gpus | slurm(node, local, i, tasks)),
         )
         for i, (node, local) in enumerate(places)
     ]
-    ends = [process.communicate(timeout=120) for process in started]
-    found = [err.strip().splitlines()[-1] for _, err in ends]
+    ends = [end(process, timeout=120) for process in started]
+    found = [ended.err.strip().splitlines()[-1] for ended in ends]
     assert found == [f'{i}/2 {share}' for i, share in enumerate(devices)], ends
-    assert 'process 0 of 2: using 1 of 1 local devices' in ends[0][0]  # of the CPU
-    assert 'using' not in ends[1][0]
+    assert 'process 0 of 2: using 1 of 1 local devices' in ends[0].out  # of the CPU
+    assert 'using' not in ends[1].out
 
 
 ALL, JAXS_CHOICE = [], None

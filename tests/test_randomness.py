@@ -6,9 +6,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import model, optimizer, randomness, step, train, train_state
+from alexnet_jax import optimizer, randomness, step, train, train_state
+from tests.conftest import network_of
 
 SAMPLERS = (
     'ball', 'bernoulli', 'beta', 'bits', 'categorical', 'choice', 'exponential',
@@ -36,6 +38,11 @@ def test_no_two_draws_of_a_run_share_a_key(small, tmp_path, monkeypatch):
         monkeypatch.setattr(
             jax.random, name, recording(name, getattr(jax.random, name))
         )
+    # It samples with jax's own modules.
+    normal = nnx.initializers.normal
+    monkeypatch.setattr(
+        nnx.initializers, 'normal', lambda std: recording('initial', normal(std))
+    )
     plain = randomness._sequence
 
     def sequence(*arguments):
@@ -51,7 +58,7 @@ def test_no_two_draws_of_a_run_share_a_key(small, tmp_path, monkeypatch):
 
     # Eight kernels, and the masks of fc6 and fc7 in each of three steps.
     kinds = collections.Counter(name for name, _ in drawn)
-    assert kinds == {'normal': 8, 'bernoulli': 6}
+    assert kinds == {'initial': 8, 'bernoulli': 6}
     assert len({key for _, key in drawn}) == 14
     # The order, and a generator for each batch, prefetched ones included.
     assert len(sequences) >= 1 + 3
@@ -59,7 +66,7 @@ def test_no_two_draws_of_a_run_share_a_key(small, tmp_path, monkeypatch):
 
 
 def test_the_first_mask_is_not_the_signs_of_the_first_kernel(small):
-    network = model.network_from_config(small.model, small.data.crop_size, 10)
+    network = network_of(small)
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=32)
     tx = optimizer.create_optimizer(small.optimizer, steps_per_epoch=1)
     params = train_state.create_train_state(network, tx, mesh, seed=0).params

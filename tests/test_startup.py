@@ -1,10 +1,7 @@
 """From the command to the first step: its phases, and the programs that are kept."""
 
-import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -13,41 +10,29 @@ import pytest
 from alexnet_jax.run import progress
 from alexnet_jax.system import compilation_cache
 from experiments.benchmark import startup
+from tests.conftest import as_flags, read_metrics, run
 
-REPOSITORY = Path(__file__).parents[1]
 TIMES = ('train/images_per_second', 'train/seconds_per_step')
 TIMES += ('train/input_wait_fraction',)
 
 
 def first_step(values: dict, workdir: Path, **environment: str) -> tuple[str, str]:
     """What a start prints, as its user runs it."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name != 'JAX_COMPILATION_CACHE_DIR'
-    }
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'alexnet_jax.main', '--config=configs/demo.py'),
-            *(f'--config.{key}={value}' for key, value in values.items()),
-            *('--stop_at_step=1', f'--workdir={workdir}'),
-        ],
-        cwd=REPOSITORY,
-        env=inherited | {'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = run(
+        *('-m', 'alexnet_jax.main', '--config=demo', *as_flags(values)),
+        *('--stop_at_step=1', f'--workdir={workdir}'),
+        JAX_COMPILATION_CACHE_DIR=None,
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=None,
+        JAX_DEBUG_LOG_MODULES='jax._src.compiler',
+        **environment,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+    return done.out, done.err
 
 
 def numbers(workdir: Path) -> list[dict[str, float]]:
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
     return [
-        {name: value for name, value in json.loads(line).items() if name not in TIMES}
-        for line in lines
+        {name: value for name, value in line.items() if name not in TIMES}
+        for line in read_metrics(workdir)
     ]
 
 

@@ -101,13 +101,13 @@ def test_first_loss_is_that_of_the_plain_module(runs):
     """Without a mesh: the module called directly, its dropout masks drawn here."""
     network, results = runs
     batch = make_batches(1)[0]
-    module = model.merge(network, results[1, 1]['first_params'])
+    logits = jax.jit(model.merge(network, results[1, 1]['first_params']).__call__)
     mesh = mesh_lib.make_mesh(data=1, tower=1, towers=2, batch_size=BATCH)
     key = jax.random.fold_in(randomness.key(0, 'dropout'), 0)
     masks = step.draw_masks(network, key, BATCH, mesh)
     images = batch['image'].astype(np.float32) - 120
     images = (images + batch['colour_shift'][:, None, None, :]) / 1.1
-    log_probs = jax.nn.log_softmax(module(jnp.asarray(images), masks))
+    log_probs = jax.nn.log_softmax(logits(images, masks))
     loss = -np.mean(np.asarray(log_probs)[np.arange(BATCH), batch['label']])
     assert results[1, 1]['losses'][0] == pytest.approx(float(loss), rel=1e-5)
 
@@ -115,10 +115,10 @@ def test_first_loss_is_that_of_the_plain_module(runs):
 def test_evaluation_averages_the_probabilities_of_the_views(runs):
     network, results = runs
     batch = make_batches(1)[0]
-    module = model.merge(network, results[1, 1]['params'])
-    images = jnp.asarray(batch['image'].astype(np.float32) - 120)
+    logits = jax.jit(model.merge(network, results[1, 1]['params']).__call__)
+    images = batch['image'].astype(np.float32) - 120
     probabilities = np.mean(
-        [jax.nn.softmax(module(x)) for x in (images, images[:, :, ::-1])], axis=0
+        [jax.nn.softmax(logits(x)) for x in (images, images[:, :, ::-1])], axis=0
     )
     mask = jnp.array([1, 1, 1, 1, 1, 1, 0, 1], jnp.float32)
     expected = metrics.example_sums(

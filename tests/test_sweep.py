@@ -1,7 +1,6 @@
 """What a sweep shows, what it takes for finished, and its table."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 from alexnet_jax.configs import demo
 from alexnet_jax.run import config_file, progress
 from experiments import sweep
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import as_flags, run, run_here
 
 
 def make_cell(workdir: Path, ablation: str = 'base', seed: int = 0, code: str = ''):
@@ -104,11 +102,31 @@ def test_a_cell_shows_its_progress_and_keeps_its_output(tmp_path, capsys):
 
 
 def test_list_names_the_claims_without_a_base():
-    done = subprocess.run(
-        [sys.executable, '-m', 'experiments.sweep', '--list'],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert 'half  (§3.2)\n    Two columns beat one' in done.stdout
+    done = run_here('experiments.sweep', '--list')
+    assert done.status == 0
+    assert 'half  (§3.2)\n    Two columns beat one' in done.out
+
+
+def test_sweep_trains_skips_and_tabulates(small_values, tmp_path):
+    base = ['--base=demo', *as_flags(small_values | {'train.steps': 2}, 'base')]
+    sweep = ['base', 'no_lrn', *base, '--seeds=1', f'--workdir={tmp_path}']
+    done = run_here('experiments.sweep', *sweep)
+    assert done.status == 0, done
+    assert '| no_lrn | 1 |' in (tmp_path / 'table.md').read_text()
+    changed = json.loads((tmp_path / 'no_lrn-s0' / 'config.json').read_text())
+    assert changed['model']['conv1']['lrn'] is False
+    before = (tmp_path / 'base-s0' / 'result.json').stat().st_mtime_ns
+    table = (tmp_path / 'table.md').read_bytes()
+    done = run_here('experiments.sweep', *sweep)
+    assert done.status == 0 and done.out.count('finished before') == 2
+    assert (tmp_path / 'base-s0' / 'result.json').stat().st_mtime_ns == before
+    assert (tmp_path / 'table.md').read_bytes() == table
+
+
+def test_sweep_refuses_before_it_trains(tmp_path):
+    done = run(
+        '-m', 'experiments.sweep', 'base', 'no_lrm', '--base=demo',
+        f'--workdir={tmp_path}', status=1,
+    )  # fmt: skip
+    assert 'no_lrm' in done.error
+    assert not list(tmp_path.iterdir())

@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alexnet_jax.run import provenance, writers
+from tests.conftest import read_metrics, run
 
 
 @pytest.fixture
@@ -25,18 +24,13 @@ def no_tensorboard(monkeypatch):
     return calls
 
 
-def lines(workdir: Path) -> list[dict]:
-    text = (workdir / 'metrics.jsonl').read_text()
-    return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
-
-
 def test_one_line_per_call_readable_at_once(tmp_path, no_tensorboard):
     with writers.MetricWriter(tmp_path, is_writer=True, resume_step=None) as writer:
         writer.scalars(1, {'train/loss': jnp.float32(2.5), 'n': np.int64(3)})
-        assert lines(tmp_path) == [{'step': 1, 'train/loss': 2.5, 'n': 3.0}]
+        assert read_metrics(tmp_path) == [{'step': 1, 'train/loss': 2.5, 'n': 3.0}]
         values = {'a': float('nan'), 'b': float('-inf'), 'c': np.float32('inf')}
         writer.scalars(2, values)
-        assert lines(tmp_path)[1] == {'step': 2, 'a': None, 'b': None, 'c': None}
+        assert read_metrics(tmp_path)[1] == {'step': 2, 'a': None, 'b': None, 'c': None}
     methods = [call[0] for call in no_tensorboard]
     assert methods.count('write_scalars') == 2
     assert methods[-1] == 'close'
@@ -55,7 +49,7 @@ def test_lines_after_the_resumed_step_are_dropped(
         tmp_path, is_writer=True, resume_step=resume_step
     ) as writer:
         writer.scalars(7, {'x': 2.0})
-    assert [line['step'] for line in lines(tmp_path)] == [*kept, 7]
+    assert [line['step'] for line in read_metrics(tmp_path)] == [*kept, 7]
     assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']
 
 
@@ -160,11 +154,7 @@ def test_importing_the_module_does_not_import_tensorflow():
         'import sys, alexnet_jax.run.writers, alexnet_jax.run.pictures;'
         'print([m for m in ("tensorflow", "clu", "matplotlib") if m in sys.modules])'
     )
-    root = Path(writers.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, cwd=root
-    )
-    assert (done.stdout.strip(), done.returncode) == ('[]', 0), done.stderr
+    assert run('-c', code).out.strip() == '[]'
 
 
 def test_config_is_written_whole(tmp_path):
