@@ -12,7 +12,7 @@ from alexnet_jax import build, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import pipeline, prepare, report
 from alexnet_jax.run import (
     checkpoint,
     config_file,
@@ -60,6 +60,8 @@ def train_and_evaluate(
     workdir = workdir_lib.check_workdir(workdir, config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
+    if processes.is_first():
+        print('\n'.join(report.lines(dataset, config.data)), flush=True)
     training = build.training(
         config,
         num_classes=count_classes(config, dataset),
