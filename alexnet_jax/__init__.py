@@ -9,6 +9,7 @@ config_data_keys  the same of `data`
 config_pairs  what values must be to each other
 config_rules  what a rule is
 configs     the shipped networks and runs, one file each
+memory      how much memory a run needs, before it is allocated
 summary     a config's parameters, shapes, memory and steps without its data
 model       the network as a table of layers, and the module that applies it
 layer_steps what a layer does after its weighted sum

@@ -71,7 +71,9 @@ def check(config: ConfigDict) -> None:
             config.model, config.data.crop_size, config.model.num_classes or 10
         )
     except ValueError as error:
-        raise ValueError(f'config.{error}') from None
+        size = f', config.data.crop_size={config.data.crop_size}'
+        more = size if 'images are' in str(error) else ''
+        raise ValueError(f'config.{error}{more}') from None
 
 
 def _check_layers(config: ConfigDict) -> None:

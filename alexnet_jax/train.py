@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import build, optimizer, train_state, validation
+from alexnet_jax import build, memory, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
@@ -58,6 +58,7 @@ def train_and_evaluate(
     startup.end('imports')
     # What is trained, on what. Nothing is written before all of it fits together.
     workdir = workdir_lib.check_workdir(workdir, config)
+    memory.check_before_data(config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
     if processes.is_first():
@@ -111,6 +112,8 @@ def train_and_evaluate(
         provenance.write_config(workdir, config_file.to_json(config))
         provenance.write_provenance(workdir, {'first_step': first})
         overview.print_overview(config, network, mesh, state, workdir, length)
+        needs = memory.on_mesh(network, config, mesh)
+        print(memory.lines(needs, memory.limit(mesh)), flush=True)
     writer = writers.MetricWriter(
         workdir,
         is_writer=processes.is_first(),

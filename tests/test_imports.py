@@ -15,7 +15,7 @@ LEVELS = [
     ('data', ['data']),
     ('one step', ['mesh', 'optimizer', 'metrics', 'train_state', 'step', *CONFIG]),
     ('the command line', ['system/command_line', 'system/config_arguments']),
-    ('a run', ['run', 'summary', 'build']),
+    ('a run', ['run', 'summary', 'memory', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
     ('commands', ['main', 'prepare', 'evaluate', 'figures']),
 ]
