@@ -18,9 +18,9 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model, summary
 
 _IN_FLIGHT = 2  # batches on the devices: one computed on, one put there
-# Of XLA's CPU backend, float32: gradients, updates and their sums in copies of the
-# parameters; forward and backward in copies of what the layers make.
-_PARAMETER_COPIES, _ACTIVATION_COPIES, _EVALUATION_COPIES = 3.0, 2.0, 1.25
+# A step holds gradients, and what the layers make forward. XLA's CPU backend was seen
+# to hold up to 3.3 times as much of the one (updates, sums) and 2.4 of the other.
+_MOST_PARAMETERS, _MOST_ACTIVATIONS, _MOST_EVALUATION = 4.0, 3.0, 1.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Needs:
     state: int  # parameters and momentum
     batches: Range  # training batches on the devices and read ahead
     training: Range  # scratch of a training step
-    evaluation: Range  # batches and scratch of an evaluation
+    evaluated: Range  # batches of an evaluation
+    evaluation: Range  # its scratch
 
     @property
     def total(self) -> Range:
@@ -48,7 +49,7 @@ class Needs:
             end: self.state
             + max(
                 getattr(self.batches, end) + getattr(self.training, end),
-                getattr(self.evaluation, end),
+                getattr(self.evaluated, end) + getattr(self.evaluation, end),
             )
             for end in ('least', 'most')
         }
@@ -85,13 +86,15 @@ def needs(
     batch = -(-config.train.batch_size // data)
     evaluated = -(-config.train.eval_batch_size // data)
     parameters = _parameters(network, tower)
-    least, most, layer = _activations(network, tower)
+    small = 2 if network.compute_dtype == 'bfloat16' else 4
+    made, largest, _ = _activations(network, tower, small)
+    # On a CPU, XLA computes in float32 whatever is asked for.
+    most, _, windows = _activations(network, tower, 4)
     crop = batch * config.data.crop_size**2 * 3
     whole = evaluated * config.data.stored_size**2 * 3
     # Read ahead for all devices that share it; reading is the faster side.
     rows = max(1, sharing // tower)
     ahead = rows * config.data.prefetch_batches if on_host else 0
-    kept = 4 * (2 * network.image_size**2 * 3)  # images less the mean
     return Needs(
         parameters=sharing * parameters,
         state=sharing * 2 * parameters,
@@ -99,17 +102,19 @@ def needs(
             (sharing + ahead) * crop, (sharing * _IN_FLIGHT + ahead + rows) * crop
         ),
         training=Range(
-            sharing * (parameters + batch * least),
+            sharing * (parameters + batch * made),
             sharing
             * int(
-                _PARAMETER_COPIES * parameters
-                + _ACTIVATION_COPIES * batch * (most + kept)
+                _MOST_PARAMETERS * parameters
+                + _MOST_ACTIVATIONS * batch * (most + windows)
             ),
         ),
+        evaluated=Range(
+            (sharing + ahead) * whole, (sharing * _IN_FLIGHT + ahead + rows) * whole
+        ),
         evaluation=Range(
-            (sharing + ahead) * whole + sharing * evaluated * layer,
-            (sharing * _IN_FLIGHT + ahead + rows) * whole
-            + sharing * int(_EVALUATION_COPIES * evaluated * (most + kept)),
+            sharing * evaluated * largest,
+            sharing * int(_MOST_EVALUATION * evaluated * (most + windows)),
         ),
     )
 
@@ -162,7 +167,9 @@ def check(wanted: Needs, there: Limit | None) -> None:
         'a training batch (config.train.batch_size)': (
             wanted.batches.least + wanted.training.least
         ),
-        'an evaluated batch (config.train.eval_batch_size)': wanted.evaluation.least,
+        'an evaluated batch (config.train.eval_batch_size)': (
+            wanted.evaluated.least + wanted.evaluation.least
+        ),
     }
     told = ', '.join(f'{size(part)} for {what}' for what, part in parts.items())
     key = max(parts, key=lambda what: parts[what])
@@ -194,7 +201,7 @@ def lines(wanted: Needs, there: Limit | None) -> str:
     text = (
         f'memory: {size(wanted.state)} of state, up to {size(wanted.batches.most)} of '
         f'batches and {size(wanted.training.most)} of\n  scratch; evaluation up to '
-        f'{size(wanted.evaluation.most)}'
+        f'{size(wanted.evaluated.most + wanted.evaluation.most)}'
     )
     if there is None:
         return text
@@ -221,27 +228,22 @@ def _parameters(network: model.Network, tower: int) -> int:
     return 4 * (numbers + math.prod(last.kernel) // tower + math.prod(last.bias))
 
 
-def _activations(network: model.Network, tower: int) -> tuple[int, int, int]:
-    """Bytes of an image on a device.
+def _activations(network: model.Network, tower: int, size: int) -> tuple[int, int, int]:
+    """Bytes of an image on a device, in numbers of `size` bytes.
 
     Returns:
-      What the gradient cannot do without; all that the layers read and make; and what
-      one layer alone reads and makes, of the largest.
+      What all layers make: weighted sums, outputs and masks, with the image; what the
+      largest weighted sum takes; and the windows of locally connected layers, which
+      are laid out one by one.
     """
-    least = most = layer_alone = 0
-    smallest = 2 if network.compute_dtype == 'bfloat16' else 4
-    x = (network.image_size, network.image_size, 3)
+    made, largest, windows = size * network.image_size**2 * 3, 0, 0
     for layer, shape in zip(network.layers, model.layer_shapes(network), strict=True):
-        here = 1 if layer.reads == 'image' or layer.reads == 'all' else tower
-        read, made = math.prod(x) // here, math.prod(shape.linear) // tower
-        # The output is the next layer's input, which its kernel's gradient reads.
-        least += smallest * (0 if layer.reads == 'image' else math.prod(x) // tower)
-        layer_alone = max(layer_alone, smallest * made)
-        most += 4 * (read + made)
-        y = shape.linear
-        for step in layer.steps:
-            y = step.output(y)
-            most += 4 * math.prod(y) // tower
-        most += 5 * (math.prod(shape.mask) // tower if shape.mask else 0)
-        x = shape.output
-    return least, most, layer_alone
+        linear = size * math.prod(shape.linear) // tower
+        made += linear
+        made += size * math.prod(shape.output) // tower if layer.steps else 0
+        made += math.prod(shape.mask) // tower if shape.mask else 0
+        largest = max(largest, linear)
+        if layer.kind == 'local':
+            rows, columns, *kernel, _ = shape.kernel
+            windows += size * rows * columns * math.prod(kernel)
+    return made, largest, windows
