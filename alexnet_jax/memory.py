@@ -19,8 +19,10 @@ from alexnet_jax import model, summary
 
 _IN_FLIGHT = 2  # batches on the devices: one computed on, one put there
 # A step holds gradients, and what the layers make forward. XLA's CPU backend was seen
-# to hold up to 3.3 times as much of the one (updates, sums) and 2.4 of the other.
+# to hold up to 3.3 times as much of the one (updates, sums) and 2.4 of the other; in an
+# evaluation 1.4, and kernels once more where they are split or cast.
 _MOST_PARAMETERS, _MOST_ACTIVATIONS, _MOST_EVALUATION = 4.0, 3.0, 1.75
+_MOST_KERNELS = 1.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +116,11 @@ def needs(
         ),
         evaluation=Range(
             sharing * evaluated * largest,
-            sharing * int(_MOST_EVALUATION * evaluated * (most + windows)),
+            sharing
+            * int(
+                _MOST_KERNELS * parameters
+                + _MOST_EVALUATION * evaluated * (most + windows)
+            ),
         ),
     )
 

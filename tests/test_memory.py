@@ -18,9 +18,12 @@ SMALL = [
     ('cuda_convnet:conv_local_11pct', {'train.batch_size': 16}),
     ('demo', {'train.batch_size': 16, 'mesh.data': 2, 'mesh.tower': 2}),
     ('demo', {'train.batch_size': 64, 'model.compute_dtype': 'bfloat16'}),
-    ('clothing', {'train.batch_size': 4}),
 ]
 LARGE = [
+    ('clothing', {'train.batch_size': 4}),
+    ('demo', {'train.batch_size': 64, 'model.compute_dtype': 'bfloat16'}),
+    ('columns', {'train.batch_size': 16}),
+    ('paper', {'train.batch_size': 8, 'model.compute_dtype': 'bfloat16'}),
     ('paper', {'train.batch_size': 128}),
     ('paper', {'train.batch_size': 128, 'mesh.tower': 2}),
     ('released_2012', {'train.batch_size': 32}),
