@@ -57,6 +57,21 @@ def test_a_class_of_nested_images_is_refused(photos, tmp_path):
         prepare.open_prepared(folder_config(tmp_path))
 
 
+def test_what_no_split_of_the_config_names_is_let_be(photos, tmp_path):
+    save_pixel(photos / 'archive' / '2019' / 'deep' / '0.png')
+    save_pixel(photos / 'test' / 'unknown' / '0.png')
+    dataset = prepare.open_prepared(folder_config(tmp_path))
+    assert dataset.class_names == ('cat', 'dog') and not dataset.notes
+    with pytest.raises(ValueError, match=r"only 'test' has images of unknown"):
+        prepare.open_prepared(folder_config(tmp_path, test_split='test'))
+
+
+def test_a_split_that_an_undivided_folder_has_not_is_named(tmp_path):
+    unsplit(tmp_path / 'photos', 20)
+    with pytest.raises(ValueError, match="has no split 'dev'; it has train, val"):
+        prepare.open_prepared(folder_config(tmp_path, validation_split='dev'))
+
+
 def test_val_is_validation(photos, tmp_path):
     (photos / 'validation').rename(photos / 'val')
     dataset = prepare.open_prepared(folder_config(tmp_path))

@@ -127,16 +127,16 @@ def _places(directory: Path, data: ConfigDict) -> dict[str, str]:
 
 
 def _check_classes(
-    data: ConfigDict,
-    directory: Path,
-    places: Mapping[str, str],
-    listed: Listed,
+    data: ConfigDict, directory: Path, places: Mapping[str, str], listed: Listed
 ) -> tuple[tuple[str, ...], list[str]]:
     """The classes of the training split, and what the others lack or have besides.
 
     Raises:
       ValueError: a class cannot be named, learnt or found.
     """
+    named = [s for s in splits.named_splits(data) if places.get(s) in listed]
+    if named:  # what else lies there is nobody's business
+        listed = {places[split]: listed[places[split]] for split in named}
     for place, of_place in listed.items():
         for name, content in of_place.items():
             _check_name(directory / place, name)
@@ -146,7 +146,6 @@ def _check_classes(
                     f'({entries.some(content.folders)}); images lie directly in the '
                     'folder of their class'
                 )
-    named = [s for s in splits.named_splits(data) if places.get(s, '') in listed]
     trained = [s for s in splits.base_splits(data.train_split) if s in named]
     of_training = {places[split] for split in trained or named or places}
     with_images = {
@@ -196,9 +195,7 @@ def _check_name(directory: Path, name: str) -> None:
         )
 
 
-def _ignored_notes(
-    listed: Listed,
-) -> Iterable[str]:
+def _ignored_notes(listed: Listed) -> Iterable[str]:
     for what, kind in (('files', 'ignored'), ('folders inside classes', 'folders')):
         found = [
             '/'.join(filter(None, (place, name, entry)))
