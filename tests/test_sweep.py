@@ -14,8 +14,8 @@ import pytest
 
 from alexnet_jax.configs import demo
 from alexnet_jax.run import config_file, progress
-from experiments import cells, sweep, workers
-from tests.conftest import as_flags, run, run_here
+from experiments import cells, runs, sweep, workers
+from tests.conftest import as_flags, make_small, run, run_here
 
 
 def make_cell(workdir: Path, ablation: str = 'base', seed: int = 0, code: str = ''):
@@ -206,7 +206,7 @@ def test_list_names_the_claims_without_a_base():
 
 def test_sweep_trains_skips_and_tabulates(small_values, tmp_path):
     base = ['--base=demo', *as_flags(small_values | {'train.steps': 2}, 'base')]
-    sweep = ['base', 'no_lrn', *base, '--seeds=1', f'--workdir={tmp_path}']
+    sweep = ['base', 'no_lrn', *base, '--jobs=2', f'--workdir={tmp_path}']
     done = run_here('experiments.sweep', *sweep)
     assert done.status == 0, done
     assert '| no_lrn | 1 |' in (tmp_path / 'table.md').read_text()
@@ -218,6 +218,19 @@ def test_sweep_trains_skips_and_tabulates(small_values, tmp_path):
     assert done.status == 0 and done.out.count('finished before') == 2
     assert (tmp_path / 'base-s0' / 'result.json').stat().st_mtime_ns == before
     assert (tmp_path / 'table.md').read_bytes() == table
+    # With ten views there is one command more, of a finished cell it alone.
+    config = make_small(small_values | {'train.steps': 2})
+    (cell,) = cells.make_cells(
+        {'base': {}}, config, 'demo', {}, 1, tmp_path, ten_views=True
+    )
+    assert cells.missing_commands(cell) == (cell.evaluate,)
+    assert runs.read(cell) is None
+    assert workers.run([cell], tmp_path, 1) == []
+    assert cells.missing_commands(cell) == ()
+    finished = runs.read(cell)
+    assert finished is not None and finished.cpu_seconds > 1
+    ten, one = (finished.last(f'test/loss{end}') for end in ('_10view', ''))
+    assert ten is not None and ten == pytest.approx(one, rel=0.1) and ten != one
 
 
 def test_sweep_refuses_before_it_trains(tmp_path):
