@@ -36,6 +36,7 @@ tensorflow_log.silence()
 from absl import app, flags
 from ml_collections import config_flags
 
+from alexnet_jax.data import prepare
 from alexnet_jax.system import command_line, files
 from experiments import ablations, cells, paired, runs, studies, workers
 from experiments.studies.study import Study
@@ -132,6 +133,18 @@ def of_study(
         ten_views=study.base.ten_views,
     )
     return Sweep(study, made, workdir)
+
+
+def prepare_once(made: Sequence[cells.Cell]) -> None:
+    """Prepares the data of cells that are to be trained, before several want to.
+
+    Raises:
+      ValueError: as `alexnet_jax.main` has it.
+    """
+    to_train = [cell for cell in made if cells.read_result(cell) is None]
+    data = {cell.config.data.to_json(): cell.config.data for cell in to_train}
+    for one in data.values():
+        prepare.open_prepared(one)
 
 
 def tabulate(made: Sequence[cells.Cell]) -> list[dict[str, object]]:
@@ -288,6 +301,7 @@ def main(argv: list[str]) -> None:
             print(f'[{number}/{len(made)}] {cell.name}: {state}', flush=True)
         if _DRY_RUN.value:
             return
+        prepare_once(made)
         failed = workers.run(made, workdir, _JOBS.value)
     for sweep in sweeps:
         write_tables(sweep)
