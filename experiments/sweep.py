@@ -17,8 +17,9 @@ cells at a checkpoint; the same command goes on.
 
 At the end `table.md` and `table.json` have the mean ± sample standard deviation over
 the seeds; Δ is the difference to the first arm, seed by seed, with its 95 % interval
-(Student's t). A study's runs go to `<workdir>/records/<study>.jsonl`, from which
-`experiments.summarize` makes its record. TensorBoard's HParams tab compares the runs.
+(Student's t). A study's runs go to `<workdir>/records/<study>.jsonl` as they end, from
+which `experiments.summarize` makes its record. TensorBoard's HParams tab compares the
+runs.
 
     tensorboard --logdir=runs/sweep
 """
@@ -240,13 +241,16 @@ def write_tables(sweep: Sweep) -> None:
     path = sweep.workdir / f'table{name}.md'
     files.write_atomically(path, as_markdown(rows))
     print(f'\n{as_markdown(rows)}\nwritten to {path} and {path.stem}.json')
-    if sweep.study:
-        kept = sweep.workdir / 'records' / f'{sweep.study.name}.jsonl'
-        kept.parent.mkdir(exist_ok=True)
-        found = [run for cell in sweep.cells if (run := runs.read(cell))]
-        old = runs.load(kept)
-        runs.save(kept, runs.merged(old, found, sweep.study.arms))
-        print(f'the runs of the study: {kept}')
+
+
+def keep_runs(sweep: Sweep) -> None:
+    """Writes the finished runs of a study where `summarize` takes them from."""
+    if not sweep.study:
+        return
+    kept = sweep.workdir / 'records' / f'{sweep.study.name}.jsonl'
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found = [run for cell in sweep.cells if (run := runs.read(cell))]
+    runs.save(kept, runs.merged(runs.load(kept), found, sweep.study.arms))
 
 
 def main(argv: list[str]) -> None:
@@ -302,8 +306,15 @@ def main(argv: list[str]) -> None:
         if _DRY_RUN.value:
             return
         prepare_once(made)
-        failed = workers.run(made, workdir, _JOBS.value)
+
+        def keep(cell: cells.Cell) -> None:
+            for sweep in sweeps:
+                if cell.workdir in {one.workdir for one in sweep.cells}:
+                    keep_runs(sweep)
+
+        failed = workers.run(made, workdir, _JOBS.value, ended=keep)
     for sweep in sweeps:
+        keep_runs(sweep)
         write_tables(sweep)
     if failed:
         sys.exit(f'error: failed: {", ".join(failed)}; see log.txt in their workdirs')

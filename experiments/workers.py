@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from alexnet_jax.run import progress
@@ -27,13 +27,19 @@ ENVIRONMENT = {'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
 COST = 'cost.json'
 
 
-def run(cells: Sequence[cells_lib.Cell], workdir: Path, jobs: int) -> list[str]:
+def run(
+    cells: Sequence[cells_lib.Cell],
+    workdir: Path,
+    jobs: int,
+    ended: Callable[[cells_lib.Cell], None] = lambda cell: None,
+) -> list[str]:
     """Runs what is missing of each cell; the names of those that failed.
 
     Args:
       cells: of one sweep.
       workdir: of the sweep, which only one may own at a time.
       jobs: cells at a time.
+      ended: called with each cell that finished.
 
     Raises:
       ValueError: another sweep, or a run that it left behind, works in the workdir.
@@ -65,6 +71,8 @@ def run(cells: Sequence[cells_lib.Cell], workdir: Path, jobs: int) -> list[str]:
                     if one.returncode and not one.stopped:
                         failed.append(one.cell.name)
                     print(f'  {one.cell.name}: {one.outcome()}', flush=True)
+                    if not one.returncode and not one.stopped:
+                        ended(one.cell)
         finally:
             for one in running:
                 one.stop(again=True)

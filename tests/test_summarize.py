@@ -157,6 +157,16 @@ def test_a_study_can_be_run_and_its_protocol_says_what_it_fixes(name, tmp_path):
         assert f'| {effect.text} | {effect.arm} |' in text
 
 
+def test_runs_are_kept_as_they_end(whole_run, small_values, tmp_path):
+    cell = cells.Cell('base', 0, make_small(small_values), (), whole_run['workdir'])
+    waiting = cells.Cell('no_lrn', 0, cell.config, (), tmp_path / 'no_lrn-s0')
+    one = sweep.Sweep(studies.named('lrn'), [cell, waiting], tmp_path)
+    kept = tmp_path / 'records' / 'lrn.jsonl'
+    for _ in range(2):  # once
+        sweep.keep_runs(one)
+        assert [run.arm for run in runs.load(kept)] == ['base']
+
+
 def test_commands_of_a_cell_make_the_config_that_was_validated(tmp_path):
     """Overrides come in another order than the base computes in."""
     for name in ('towers', 'figure1'):

@@ -130,7 +130,9 @@ sys.exit('alone')
             (make_cell(tmp_path, 'tanh'), (b, a)),
         )
     ]
-    assert workers.run(made, tmp_path, 2) == []
+    ended = []
+    assert workers.run(made, tmp_path, 2, ended=ended.append) == []
+    assert sorted(cell.name for cell in ended) == ['base-s0', 'tanh-s0']
     divided = workers.divided_cores(2)
     assert sorted(p.read_text() for p in (a, b)) == sorted(map(repr, divided))
     whole = os.sched_getaffinity(0)
