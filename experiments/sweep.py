@@ -34,7 +34,7 @@ from alexnet_jax.system import tensorflow_log
 
 tensorflow_log.silence()
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from alexnet_jax.data import prepare
@@ -260,6 +260,7 @@ def main(argv: list[str]) -> None:
         for study in studies.STUDIES.values():
             print(f'--study={study.name}\n    {study.question}')
         return
+    logging.set_verbosity(logging.WARNING)
     names = list(dict.fromkeys(argv[1:]))
     if not _STUDY.value and (_BASE.value is None or not names):
         sys.exit(
