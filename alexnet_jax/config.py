@@ -94,6 +94,7 @@ _RULES: dict[str, Rule] = {
     'data.train_split': _SPLITS,
     'data.validation_split': _SPLITS_OR_NONE,
     'data.test_split': _SPLITS_OR_NONE,
+    'data.training_error_split': _free(_SPLITS_OR_NONE),
     'data.stored_size': _COUNT,
     'data.encoding': _one_of('raw', 'jpeg'),
     'data.jpeg_quality': Rule('a whole number from 1 to 100', lambda v: 1 <= v <= 100),
