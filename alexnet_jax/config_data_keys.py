@@ -20,6 +20,12 @@ _BOUND = r'\s*(-?\d[\d_]*%?)?\s*'
 _PART = re.compile(rf'\s*(\w+)\s*(?:\[{_BOUND}:{_BOUND}\])?\s*', re.ASCII)
 
 
+def base_splits(instruction: str) -> set[str]:
+    """The splits that an instruction allowed by SPLITS reads."""
+    parts = (_PART.fullmatch(part) for part in instruction.split('+'))
+    return {match[1] for match in parts if match}
+
+
 def _reads_something(part: str) -> bool:
     match = _PART.fullmatch(part)
     if not match:
@@ -64,6 +70,7 @@ DATA = {
     'train_split': SPLITS,
     'validation_split': _SPLITS_OR_NONE,
     'test_split': _SPLITS_OR_NONE,
+    'training_error_split': free(_SPLITS_OR_NONE),
     'stored_size': whole(1, 4096),
     'encoding': one_of('raw', 'jpeg'),
     'jpeg_quality': whole(1, 100),

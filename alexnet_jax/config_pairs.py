@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from alexnet_jax import model
+from alexnet_jax.config_data_keys import base_splits
 
 
 def check(config: ConfigDict) -> None:
@@ -11,6 +12,13 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             "config.data.validation_split='': a run needs one, by which its best "
             "checkpoint is chosen, such as 'train[90%:]' beside 'train[:90%]'"
+        )
+    trained = base_splits(config.data.train_split)
+    if other := base_splits(config.data.training_error_split) - trained:
+        raise ValueError(
+            f'config.data.training_error_split={config.data.training_error_split!r} '
+            f'reads {min(other)!r}: expected images of '
+            f'config.data.train_split={config.data.train_split!r}'
         )
     if bool(config.train.epochs) == bool(config.train.steps):
         raise ValueError(

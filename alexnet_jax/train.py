@@ -177,20 +177,22 @@ def train_and_evaluate(
             if evaluating:
                 with clock.paused():
                     splits = {'val': config.data.validation_split}
+                    if config.data.training_error_split:
+                        splits['train_view'] = config.data.training_error_split
                     if now == length.total_steps and config.data.test_split:
                         splits['test'] = config.data.test_split
+                    evaluated: Scalars = {}
                     for prefix, split in splits.items():
                         errors = evaluate(state.params, split, prefix)
                         line = progress.evaluation_line(
                             prefix, errors, network.num_classes
                         )
                         print(line, flush=True)
-                        latest |= errors
+                        evaluated |= errors
+                    latest |= evaluated
                     plateau = next_plateau(state, latest, config)
                     state = dataclasses.replace(state, plateau=plateau)
-                    writer.scalars(
-                        now, select(latest, 'val/') | select(latest, 'test/')
-                    )
+                    writer.scalars(now, evaluated)
                     if shows_parameters(now, length, config):
                         pictures.show_parameters(state.params, network, now, writer)
                     checkpoints.save_best(

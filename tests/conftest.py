@@ -84,6 +84,7 @@ SMALL = {
     'optimizer.learning_rate': 0.001,
     'data.validation_split': 'validation[:200]',
     'data.test_split': 'test[:130]',
+    'data.training_error_split': 'train[:70]',
 }
 
 

@@ -35,6 +35,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     'train_split': ('', *SPLITS),
     'validation_split': ('', *SPLITS),
     'test_split': SPLITS,
+    'training_error_split': ('nothing', *SPLITS),
     'coordinator': ('a b', 'host port', 'here', 'host:port:'),
     'layers': ('()', "('conv1', 'conv1')", *TUPLES),
     'steps': (

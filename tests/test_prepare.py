@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
 import struct
 import tarfile
 import time
@@ -498,8 +497,8 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
         children = Path(f'/proc/{killed.pid}/task/{killed.pid}/children')
         workers = [Path('/proc') / pid for pid in children.read_text().split()]
     finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        killed.kill()
+        killed.communicate()
     while any(w.exists() and 'State:\tZ' not in state(w) for w in workers):
         assert time.monotonic() < deadline  # none is left behind
         time.sleep(0.05)
