@@ -94,7 +94,9 @@ def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.So
     for split in splits.named_splits(data):
         if split not in source.split_sizes:
             keys = ('train_split', 'validation_split', 'test_split')
-            key = next(k for k in keys if split in splits.base_splits(data[k]))
+            key = next(
+                k for k in keys if data[k] and split in splits.base_splits(data[k])
+            )
             without = f' (--config.data.{key}= for none)' if key == keys[-1] else ''
             raise ValueError(
                 f'{data.source} has no split {split!r}; it has '
