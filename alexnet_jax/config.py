@@ -153,6 +153,11 @@ _RULES: dict[str, Rule] = {
     'train.checkpoint_every_steps': _free(_COUNT),
     'train.keep_checkpoints': _free(_COUNT),
     'train.histogram_every_evals': _free(Rule('0 (never) or ≥ 1', lambda v: v >= 0)),
+    'train.nonfinite.retries': _free(_WHOLE),
+    'train.nonfinite.factor': _FACTOR,
+    'train.warn.flat_loss_steps': _free(_WHOLE),
+    'train.warn.dead_layers': _free(_ANY),
+    'train.warn.flat_inputs': _free(_ANY),
     'mesh.data': _free(Rule('0 (chosen) or ≥ 1', lambda v: v >= 0)),
     'mesh.tower': _free(Rule('0 (chosen) or ≥ 1', lambda v: v >= 0)),
     # processes.who_am_i says what is wrong with it.

@@ -34,6 +34,7 @@ jax.config.update('jax_num_cpu_devices', 4)
 
 from alexnet_jax import model, train
 from alexnet_jax.configs import demo
+from alexnet_jax.system import signals
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
@@ -207,6 +208,7 @@ def run_here(module: str, *arguments: object) -> Ended:
         patch.chdir(REPOSITORY)
         patch.setattr(sys, 'argv', [module, *map(str, arguments)])
         patch.setenv('JAX_NUM_CPU_DEVICES', '4')  # which there are
+        patch.setattr(signals, 'listen', lambda: None)  # they are pytest's
         status = 0
         try:
             runpy.run_module(module, run_name='__main__', alter_sys=True)

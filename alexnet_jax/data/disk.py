@@ -1,12 +1,8 @@
-"""The disk under a prepared set: whole arrays, one writer at a time, room enough."""
+"""The disk under a prepared set: whole arrays, room enough."""
 
-import contextlib
-import fcntl
 import io
 import os
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +34,6 @@ def remove_temporaries(directory: Path) -> None:
     """Removes what killed processes were writing; call it with the lock held."""
     for path in directory.glob('.*.tmp'):
         path.unlink()
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a file lock, which the system lets go when a process dies."""
-    with path.open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f'waiting for another process to prepare {path.parent}', file=sys.stderr
-            )
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
