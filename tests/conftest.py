@@ -240,6 +240,10 @@ def _without_our_flags() -> Iterator[None]:
     logging.set_verbosity(verbosity)
 
 
+# Of each of several processes, whatever the tests themselves have.
+ONE_DEVICE = {'JAX_NUM_CPU_DEVICES': '1'}
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))

@@ -1,0 +1,123 @@
+"""Copies of a workdir as it stands at an instant of a run: what a kill would leave.
+
+A killed process leaves on the disk what it had written by then, no more; so a copy that
+is made between two instructions of a run is the folder of a run that was killed there,
+and one run gives as many of them as are wanted.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_jax.run import checkpoint, log_window, writers
+from alexnet_jax.system import files
+
+# What another run of the same takes: times.
+TIMES = {'train/images_per_second', 'train/seconds_per_step',
+         'train/input_wait_fraction'}  # fmt: skip
+
+
+@contextlib.contextmanager
+def taken(workdir: Path, target: Path, wanted: set[str]) -> Iterator[None]:
+    """Copies the workdir of the run within at these instants, to `<target>/<name>`.
+
+    `step 3` (made, nothing of it written), `line 5` (of metrics), `evaluation 6.1` (its
+    second call of the pipeline), `scalars 6`, `best 6` (saved), `save 6` (begun).
+    """
+    steps = [0]
+
+    def take(name: str) -> None:
+        if name in wanted:
+            # What is renamed meanwhile is missed, as by a kill a little earlier.
+            with contextlib.suppress(shutil.Error):
+                shutil.copytree(workdir, target / name.replace(' ', '_'))
+
+    def after(owner: Any, method: str, name: Callable[..., str]) -> None:
+        plain = getattr(owner, method)
+
+        def changed(self: Any, *args: Any) -> Any:
+            result = plain(self, *args)
+            take(name(*args))
+            return result
+
+        patch.setattr(owner, method, changed)
+
+    def count_step(_: object) -> str:
+        steps[0] += 1
+        return f'step {steps[0]}'
+
+    def name_scalars(step: int, values: dict[str, float]) -> str:
+        return f'line {step}' if 'train/loss' in values else f'scalars {step}'
+
+    def eval_batches(*args: Any, **options: Any) -> Iterator[Any]:
+        for batch in plain_batches(*args, **options):
+            yield batch
+            take(f'evaluation {steps[0]}')
+
+    from alexnet_jax.data import pipeline
+
+    plain_batches = pipeline.eval_batches
+    with pytest.MonkeyPatch.context() as patch:
+        after(log_window.LogWindow, 'add', count_step)
+        after(writers.MetricWriter, 'scalars', name_scalars)
+        after(checkpoint.Checkpoints, 'save', lambda step, *_: f'save {step}')
+        after(checkpoint.Checkpoints, 'save_best', lambda step, *_: f'best {step}')
+        patch.setattr(pipeline, 'eval_batches', eval_batches)
+        yield
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    """Two finished runs are the same bit for bit, but for times."""
+    assert metrics_of(one) == metrics_of(other)
+    assert without_times(files.read_json(one / 'result.json')) == without_times(
+        files.read_json(other / 'result.json')
+    )
+    assert points_of(one) == points_of(other)
+    assert digests_of(one) == digests_of(other)
+
+
+def metrics_of(workdir: Path) -> list[dict[str, Any]]:
+    text = (workdir / 'metrics.jsonl').read_text()
+    return [without_times(json.loads(line)) for line in text.splitlines()]
+
+
+def without_times(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in TIMES}
+
+
+def digests_of(workdir: Path) -> dict[str, dict[str, str]]:
+    """SHA-256 of every array of the newest and of the best checkpoint."""
+    found = {}
+    for kind in ('checkpoints', 'best'):
+        step = checkpoint.saved_steps(workdir, kind)[-1]
+        meta = files.read_json(workdir / kind / str(step) / 'meta' / 'metadata')
+        found[f'{kind}/{step}'] = {n: a['sha256'] for n, a in meta['arrays'].items()}
+    return found
+
+
+def points_of(workdir: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Every point of TensorBoard's files in order; one that is there twice too."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    accumulator = event_accumulator.EventAccumulator(
+        str(workdir),
+        size_guidance={event_accumulator.TENSORS: 0},
+        purge_orphaned_data=False,
+    )
+    accumulator.Reload()
+    found = {
+        tag: [
+            (event.step, event.tensor_proto.SerializeToString())
+            for event in accumulator.Tensors(tag)
+        ]
+        for tag in accumulator.Tags()['tensors']
+        if tag not in TIMES
+    }
+    # Has the folder's name and a time, which are the first start's.
+    assert '_hparams_/session_start_info' in accumulator.summary_metadata
+    return found
