@@ -153,13 +153,17 @@ class Ended:
 
 
 def start(
-    *words: object, cwd: Path = REPOSITORY, **changes: str | None
+    *words: object,
+    cwd: Path = REPOSITORY,
+    stdin: int | None = None,
+    **changes: str | None,
 ) -> subprocess.Popen[str]:
     """Starts Python with these words in a process of its own, as a user does.
 
     Args:
       *words: what follows `python`.
       cwd: where.
+      stdin: a pipe to it, or None.
       **changes: of the environment; None takes a variable away.
     """
     environment = os.environ | {'JAX_NUM_CPU_DEVICES': None, **changes}
@@ -167,6 +171,7 @@ def start(
         [sys.executable, '-u', *map(str, words)],
         cwd=cwd,
         env={name: value for name, value in environment.items() if value is not None},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
