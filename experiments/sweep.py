@@ -36,7 +36,7 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
 from alexnet_jax.run import config_file
-from alexnet_jax.system import command_line, files
+from alexnet_jax.system import command_line, files, signals
 from experiments import ablations
 
 _BASE = config_flags.DEFINE_config_file(
@@ -134,14 +134,25 @@ def run(cell: Cell) -> bool:
             env=os.environ | {'PYTHONUNBUFFERED': '1'},
             stdout=log,
             stderr=subprocess.STDOUT,
+            # Ctrl-C would reach it from the terminal too, and twice means at once.
+            process_group=0,
         )
-        try:
-            while process.poll() is None:
-                time.sleep(0.2)
-                shown.take(news.read())
-        except KeyboardInterrupt:
-            process.wait()  # Ctrl-C is the cell's too, which stops at a checkpoint
-            raise
+        with signals.caught_signals() as caught:
+            told = False
+            try:
+                while process.poll() is None:
+                    time.sleep(0.2)
+                    shown.take(news.read())
+                    if caught and not told:
+                        process.send_signal(caught[0])  # it stops at a checkpoint
+                        told = True
+            except SystemExit:  # a second signal
+                process.kill()
+                raise
+        if caught:
+            shown.end()
+            print(f'signal {caught[0]}: stopped; the same command goes on')
+            raise SystemExit(128 + caught[0])
         shown.take(news.read())
     shown.end()
     if process.returncode:

@@ -6,7 +6,6 @@ and one run gives as many of them as are wanted.
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +14,6 @@ from typing import Any
 import pytest
 
 from alexnet_jax.run import checkpoint, log_window, writers
-from alexnet_jax.system import files
-
-# What another run of the same takes: times.
-TIMES = {'train/images_per_second', 'train/seconds_per_step',
-         'train/input_wait_fraction'}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -69,55 +63,3 @@ def taken(workdir: Path, target: Path, wanted: set[str]) -> Iterator[None]:
         after(checkpoint.Checkpoints, 'save_best', lambda step, *_: f'best {step}')
         patch.setattr(pipeline, 'eval_batches', eval_batches)
         yield
-
-
-def assert_same_runs(one: Path, other: Path) -> None:
-    """Two finished runs are the same bit for bit, but for times."""
-    assert metrics_of(one) == metrics_of(other)
-    assert without_times(files.read_json(one / 'result.json')) == without_times(
-        files.read_json(other / 'result.json')
-    )
-    assert points_of(one) == points_of(other)
-    assert digests_of(one) == digests_of(other)
-
-
-def metrics_of(workdir: Path) -> list[dict[str, Any]]:
-    text = (workdir / 'metrics.jsonl').read_text()
-    return [without_times(json.loads(line)) for line in text.splitlines()]
-
-
-def without_times(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in TIMES}
-
-
-def digests_of(workdir: Path) -> dict[str, dict[str, str]]:
-    """SHA-256 of every array of the newest and of the best checkpoint."""
-    found = {}
-    for kind in ('checkpoints', 'best'):
-        step = checkpoint.saved_steps(workdir, kind)[-1]
-        meta = files.read_json(workdir / kind / str(step) / 'meta' / 'metadata')
-        found[f'{kind}/{step}'] = {n: a['sha256'] for n, a in meta['arrays'].items()}
-    return found
-
-
-def points_of(workdir: Path) -> dict[str, list[tuple[int, bytes]]]:
-    """Every point of TensorBoard's files in order; one that is there twice too."""
-    from tensorboard.backend.event_processing import event_accumulator
-
-    accumulator = event_accumulator.EventAccumulator(
-        str(workdir),
-        size_guidance={event_accumulator.TENSORS: 0},
-        purge_orphaned_data=False,
-    )
-    accumulator.Reload()
-    found = {
-        tag: [
-            (event.step, event.tensor_proto.SerializeToString())
-            for event in accumulator.Tensors(tag)
-        ]
-        for tag in accumulator.Tags()['tensors']
-        if tag not in TIMES
-    }
-    # Has the folder's name and a time, which are the first start's.
-    assert '_hparams_/session_start_info' in accumulator.summary_metadata
-    return found

@@ -1,13 +1,17 @@
 """A run that is killed at any instant and started again is the uninterrupted one."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from alexnet_jax import train
+from alexnet_jax.data import pipeline
 from alexnet_jax.run import checkpoint, events
+from experiments import same_run
 from tests import snapshots
 from tests.conftest import ONE_DEVICE, end, free_port, make_small, start
 
@@ -50,7 +54,7 @@ def check_cut(folder: Path, values: dict, cut: str) -> None:
     assert (workdir / 'owner.json').exists()  # of the dead, who held it
     assert not (workdir / 'result.json').exists()
     train.train_and_evaluate(make_small(values), workdir)
-    snapshots.assert_same_runs(workdir, folder / 'whole')
+    assert same_run.differences(workdir, folder / 'whole') == []
     assert not (workdir / 'owner.json').exists()
 
 
@@ -88,7 +92,7 @@ def test_at_every_cut_in_two_processes(small_values, tmp_path):
     for cut in CUTS:
         workdir = tmp_path / cut.replace(' ', '_')
         run_pair(values, workdir, tmp_path, ())
-        snapshots.assert_same_runs(workdir, whole)
+        assert same_run.differences(workdir, whole) == []
 
 
 def run_pair(values: dict, workdir: Path, target: Path, cuts) -> None:
@@ -111,10 +115,10 @@ def test_events_lose_later_points_and_torn_ends(killed, tmp_path):
     content = source.read_bytes()
     path = tmp_path / source.name
     path.write_bytes(content[:-7])  # torn, as a kill leaves it
-    before = snapshots.points_of(tmp_path)
+    before = same_run.points_of(tmp_path)
     assert max(step for points in before.values() for step, _ in points) >= 18
     kept = events.rewind(tmp_path, lambda tag, step: step <= 12)
-    after = snapshots.points_of(tmp_path)
+    after = same_run.points_of(tmp_path)
     assert after == {
         tag: rest
         for tag, points in before.items()
@@ -124,6 +128,33 @@ def test_events_lose_later_points_and_torn_ends(killed, tmp_path):
     assert ('train/loss', 10) in kept and ('train/loss', 15) not in kept
     events.rewind(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_in_an_evaluation_stops_it_and_the_next_start_makes_it(
+    killed, tmp_path, monkeypatch
+):
+    folder, values = killed
+    plain = pipeline.eval_batches
+    seen = []
+
+    def eval_batches(*args, **options):
+        for batch in plain(*args, **options):
+            seen.append(batch)
+            if len(seen) == 2:  # of the evaluation after step 12
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    config = make_small(values)
+    monkeypatch.setattr(pipeline, 'eval_batches', eval_batches)
+    with pytest.raises(SystemExit) as stopped:
+        train.train_and_evaluate(config, tmp_path)
+    assert stopped.value.code == 130
+    assert max(line['step'] for line in same_run.metrics_of(tmp_path)) == 10
+    meta = checkpoint.newest_meta(tmp_path)
+    assert meta['evaluated'] is False
+    monkeypatch.undo()
+    train.train_and_evaluate(config, tmp_path)
+    assert same_run.differences(tmp_path, folder / 'whole') == []
 
 
 def test_config_lives_in_the_checkpoints(killed, tmp_path):

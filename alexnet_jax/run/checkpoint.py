@@ -13,8 +13,10 @@ caller wants to remember).
 
 import contextlib
 import json
+import logging as std_logging
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,17 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from alexnet_jax.run import digests
-from alexnet_jax.system import processes
+from alexnet_jax.system import files, processes
 
 Json = dict[str, Any]
+
+
+def _is_said_once(record: std_logging.LogRecord) -> bool:
+    """Drops what Orbax's threads log with a traceback and then raise as well."""
+    return not (record.exc_info and 'orbax' in Path(record.pathname).parts)
+
+
+logging.get_absl_logger().addFilter(_is_said_once)
 
 
 class Checkpoints:
@@ -250,16 +260,14 @@ class _Directory:
         content = {'arrays': digests.describe(state), 'meta': meta, **more}
         content = json.loads(json.dumps(content))  # tuples are lists from here on
         digest = digests.json_digest(content)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave({**content, 'sha256': digest}),
+        )
         # Orbax's decision policies would refuse a step below the newest; `save` has
         # decided by now.
-        saved = self._manager().save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**content, 'sha256': digest}),
-            ),
-            force=True,
-        )
+        with self._writing():
+            saved = self._manager().save(step, args=args, force=True)
         if not saved:
             raise RuntimeError(f'Orbax did not save step {step} in {self.path}')
 
@@ -322,12 +330,26 @@ class _Directory:
 
     def wait(self) -> None:
         if self._opened is not None:
-            self._opened.wait_until_finished()
+            with self._writing():
+                self._opened.wait_until_finished()
 
     def close(self) -> None:
         if self._opened is not None:
-            self._opened.close()
+            with self._writing():
+                self._opened.close()
             self._opened = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one line of what a full disk raises, which is of several kinds."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                f'no checkpoint could be written to {self.path}: '
+                f'{files.why_not_written(error)}; mend that and start the same command '
+                'again, it goes on from the latest one'
+            ) from error
 
 
 def check_path(path: Path) -> None:

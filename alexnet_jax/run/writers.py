@@ -87,9 +87,9 @@ class MetricWriter:
             self._lines.flush()
         except OSError as error:
             raise ValueError(
-                f'cannot write {self._lines.name}: {error.strerror}; free some '
-                'space and start the same command again, it goes on from its latest '
-                'checkpoint'
+                f'cannot write {self._lines.name}: {files.why_not_written(error)}; '
+                'mend that and start the same command again, it goes on from its '
+                'latest checkpoint'
             ) from error
         self._enqueue('write_scalars', step, _tags(numbers))
 
@@ -170,11 +170,10 @@ class MetricWriter:
         # Once: the thread may fail again with what was in the queue behind it.
         if self._error is not None and not self._error_raised:
             self._error_raised = True
-            reason = ' '.join(str(self._error).split())
             raise ValueError(
                 f'TensorBoard events could not be written to {self._workdir}: '
-                f'{reason}; mend that and start the same command again, it goes on '
-                'from its latest checkpoint'
+                f'{files.why_not_written(self._error)}; mend that and start the same '
+                'command again, it goes on from its latest checkpoint'
             ) from self._error
 
     def _write_events(self) -> None:
