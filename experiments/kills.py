@@ -57,12 +57,17 @@ def start(words: Sequence[object], home: Path) -> subprocess.Popen[bytes]:
             [sys.executable, *map(str, words)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {'HOME': str(home), 'JAX_PLATFORMS': 'cpu'},
+            env=os.environ
+            | {
+                'HOME': str(home),
+                'XDG_CACHE_HOME': str(home.parent / 'cache'),  # compiled programs
+                'JAX_PLATFORMS': 'cpu',
+            },
             cwd=Path(__file__).parents[1],
         )
 
 
-def command(kind: str, home: Path) -> list[object]:
+def command(kind: str, home: Path) -> list[str]:
     """What is killed."""
     if kind == 'preparation':
         return ['-m', 'alexnet_jax.prepare', '--config=demo']
@@ -95,9 +100,8 @@ def moment(kind: str, home: Path) -> Callable[[], bool]:
             return False
         last = metrics.read_text().splitlines()[-1]
         # The log line of an evaluation's step is written just before it.
-        return (
-            kind != 'evaluation' or re.search(r'"step": \d*0, "train', last) is not None
-        )
+        due = re.search(r'"step": \d*0, "train', last)
+        return kind != 'evaluation' or due is not None
 
     return wrote
 
@@ -138,7 +142,7 @@ def prepared_files(home: Path) -> dict[str, str]:
 def one_round(kind: str, each: int, whole: Path, seed: int) -> Record:
     """Kills a command so many times, lets it end and compares."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=whole.parent) as name:
         home = Path(name)
         if kind != 'preparation':  # the set is there
             (home / 'tensorflow_datasets').symlink_to(whole / 'tensorflow_datasets')
@@ -190,7 +194,8 @@ def main(argv: list[str]) -> None:
     if path.exists():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
     with tempfile.TemporaryDirectory() as name:
-        whole = Path(name)
+        whole = Path(name, 'whole')
+        whole.mkdir()
         for kind in ('preparation', 'training'):  # undisturbed
             if finish(kind, whole):
                 raise RuntimeError((whole / 'output.txt').read_text())

@@ -62,7 +62,7 @@ def points_of(workdir: Path) -> dict[str, list[tuple[int, bytes]]]:
             (event.step, event.tensor_proto.SerializeToString())
             for event in accumulator.Tensors(tag)
         ]
-        for tag in accumulator.Tags()['tensors']
+        for tag in accumulator.Tags()['tensors']  # pyrefly: ignore
         if tag not in TIMES
     }
     # It has the folder's name and a time, which are the first start's.
