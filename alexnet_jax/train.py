@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import build, optimizer, train_state, validation
+from alexnet_jax import build, memory, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import pipeline, prepare, report
 from alexnet_jax.run import (
     checkpoint,
     config_file,
@@ -96,8 +96,11 @@ def attempt(
       NonFiniteLossError: of that loss; nothing of it was saved.
     """
     # What is trained, on what. Nothing is written before all of it fits together.
+    memory.check_before_data(config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
+    if processes.is_first():
+        print('\n'.join(report.lines(dataset, config.data)), flush=True)
     training = build.training(
         nonfinite.with_cut_rate(config, cuts),
         num_classes=count_classes(config, dataset),
@@ -151,6 +154,8 @@ def attempt(
         provenance.write_config(workdir, as_json)
         provenance.write_provenance(workdir, {'first_step': first, 'rate_cuts': cuts})
         overview.print_overview(config, network, mesh, state, workdir, length)
+        needs = memory.on_mesh(network, config, mesh)
+        print(memory.lines(needs, memory.limit(mesh)), flush=True)
     writer = writers.MetricWriter(
         workdir,
         is_writer=processes.is_first(),
@@ -177,6 +182,8 @@ def attempt(
         """Evaluates after a step; False if a signal came, and nothing has changed."""
         nonlocal state
         splits = {'val': config.data.validation_split}
+        if config.data.training_error_split:
+            splits['train_view'] = config.data.training_error_split
         if now == length.total_steps and config.data.test_split:
             splits['test'] = config.data.test_split
         found: Scalars = {}

@@ -41,7 +41,7 @@ VALUES = {
     'train.checkpoint_every_steps': 4,
     'train.eval_every_epochs': 0.02,  # every 10 steps of 16 images of 8,000
     'mesh.data': 1,
-    'mesh.tower': 2,
+    'mesh.tower': 1,
     'data.validation_split': 'validation[:400]',
     'data.test_split': '',
 }

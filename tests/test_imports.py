@@ -7,20 +7,21 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'alexnet_jax'
 # Each level may import itself and those before it. A new module must be given its
 # place here; `data` stands for all of `data/`.
+CONFIG = [path.stem for path in PACKAGE.glob('config*.py')]
 LEVELS = [
     ('what knows nothing of a network', ['system', 'randomness', 'windows', 'cpu']),
     ('operations', ['layers', 'layer_steps']),
     ('the network', ['model']),
     ('data', ['data']),
-    ('one step', ['mesh', 'optimizer', 'metrics', 'train_state', 'step', 'config']),
+    ('one step', ['mesh', 'optimizer', 'metrics', 'train_state', 'step', *CONFIG]),
     ('the command line', ['system/command_line', 'system/config_arguments']),
-    ('a run', ['run', 'summary', 'build']),
+    ('a run', ['run', 'summary', 'memory', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
     ('commands', ['main', 'prepare', 'evaluate', 'figures']),
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}
-LINES = {'config': 450, 'model': 410, 'layers': 350}
+LINES = {'model': 410, 'layers': 350}
 MOST_LINES = 330
 
 

@@ -1,8 +1,11 @@
 """The disk under a prepared set: whole arrays, room enough."""
 
+import contextlib
+import errno
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,16 @@ def remove_temporaries(directory: Path) -> None:
     """Removes what killed processes were writing; call it with the lock held."""
     for path in directory.glob('.*.tmp'):
         path.unlink()
+
+
+@contextlib.contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """Turns array_record's error on a full disk and the like into the system's kind."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise OSError(errno.EIO, f'{path.name}: {reason}') from error
 
 
 def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:
