@@ -84,7 +84,7 @@ def start_runs(count: int, alone: Mapping[str, str]) -> Record:
     with tempfile.TemporaryDirectory() as home:
         workdir = Path(home, 'run')
         ends = together(count, (*RUN, f'--workdir={workdir}'), Path(home))
-        outcomes = collections.Counter(map(outcome_of_run, ends))
+        outcomes = [outcome_of_run(end) for end in ends]
         same = workdir.is_dir() and digests(workdir) == alone
         return finish('runs on one workdir', count, outcomes, same, ends)
 
@@ -103,7 +103,7 @@ def start_preparations(count: int, alone: Mapping[str, str]) -> Record:
     """One round of preparations of one empty data folder."""
     with tempfile.TemporaryDirectory() as home:
         ends = together(count, PREPARE, Path(home))
-        outcomes = collections.Counter(map(outcome_of_preparation, ends))
+        outcomes = [outcome_of_preparation(end) for end in ends]
         same = contents(Path(home)) == alone
         return finish('preparations of one folder', count, outcomes, same, ends)
 
@@ -127,17 +127,21 @@ def contents(home: Path) -> dict[str, str]:
 def finish(
     what: str,
     count: int,
-    outcomes: Mapping[str, int],
+    outcomes: Sequence[str],
     same: bool,
     ends: Sequence[Record],
 ) -> Record:
     """A line of the record; of failures it has the last line of stderr."""
-    failures = [e['err'].strip().splitlines()[-1:] for e in ends if e['status'] > 1]
+    failures = [
+        end['err'].strip().splitlines()[-1:]
+        for end, outcome in zip(ends, outcomes, strict=True)
+        if outcome == 'failed'
+    ]
     traces = sum('Traceback' in end['err'] for end in ends)
     return {
         'what': what,
         'count': count,
-        'outcomes': dict(outcomes),
+        'outcomes': dict(collections.Counter(outcomes)),
         'same': same,
         'tracebacks': traces,
         'failures': failures,
