@@ -142,7 +142,12 @@ def attempt(
         window = log_window.LogWindow(batch_size, meta['window'])
         evaluated = meta['evaluated']
     else:
-        checkpoints.set_best_aside()
+        for step in checkpoints.set_best_aside():
+            print(
+                f'this run begins at step 0: best/{step}, of an earlier start, is now '
+                f'best/{step}.earlier',
+                flush=True,
+            )
         state = training.first_state()
         if config.init.workdir:
             params = trained.copy_layers(state.params, config.init, network, mesh)
@@ -191,7 +196,8 @@ def attempt(
             errors = evaluate(state.params, split, prefix, caught)
             if errors is None:
                 return False
-            print(progress.evaluation_line(prefix, errors, network.num_classes))
+            line = progress.evaluation_line(prefix, errors, network.num_classes)
+            print(line, flush=True)
             found |= errors
         latest.update(found)
         state = dataclasses.replace(state, plateau=next_plateau(state, latest, config))

@@ -68,6 +68,14 @@ def test_a_damaged_config_is_read_from_the_checkpoints(finished, monkeypatch):
         trained.load(finished)
 
 
+def test_what_a_finished_run_has_goes_when_it_goes_on(finished):
+    names = {'result.json', 'conv1_kernels.png'}
+    workdir_lib.remove_results(finished, unless=True)
+    assert names <= {path.name for path in finished.iterdir()}
+    workdir_lib.remove_results(finished, unless=False)
+    assert not names & {path.name for path in finished.iterdir()}
+
+
 @pytest.mark.parametrize('name', ['checkpoints', 'best'])
 def test_a_file_in_the_place_of_checkpoints_is_found_before_training(tmp_path, name):
     (tmp_path / name).write_text('')

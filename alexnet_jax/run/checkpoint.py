@@ -16,6 +16,7 @@ import json
 import logging as std_logging
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ def _is_said_once(record: std_logging.LogRecord) -> bool:
 
 
 logging.get_absl_logger().addFilter(_is_said_once)
+_plain_hook = sys.unraisablehook
+
+
+def _without_coroutines(unraisable: Any) -> None:
+    """Drops what Orbax leaves behind when a file cannot be read.
+
+    Its coroutines find their event loop closed, at any later time and in any thread.
+    """
+    code = getattr(unraisable.object, 'cr_code', None)
+    if code is None or 'orbax' not in Path(code.co_filename).parts:
+        _plain_hook(unraisable)
+
+
+sys.unraisablehook = _without_coroutines
 
 
 class Checkpoints:
