@@ -20,16 +20,17 @@ from alexnet_jax.run import checkpoint, log_window, writers
 def taken(workdir: Path, target: Path, wanted: set[str]) -> Iterator[None]:
     """Copies the workdir of the run within at these instants, to `<target>/<name>`.
 
-    `step 3` (made, nothing of it written), `line 5` (of metrics), `evaluation 6.1` (its
-    second call of the pipeline), `scalars 6`, `best 6` (saved), `save 6` (begun).
+    `step 3` (made, nothing of it written), `line 5` (of metrics), `evaluation 6` (its
+    first batch), `scalars 6`, `best 6` (saved), `save 6` (begun).
     """
     steps = [0]
 
     def take(name: str) -> None:
-        if name in wanted:
+        copy = target / name.replace(' ', '_')
+        if name in wanted and not copy.exists():
             # What is renamed meanwhile is missed, as by a kill a little earlier.
             with contextlib.suppress(shutil.Error):
-                shutil.copytree(workdir, target / name.replace(' ', '_'))
+                shutil.copytree(workdir, copy)
 
     def after(owner: Any, method: str, name: Callable[..., str]) -> None:
         plain = getattr(owner, method)

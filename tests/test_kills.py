@@ -137,12 +137,12 @@ def test_a_signal_in_an_evaluation_stops_it_and_the_next_start_makes_it(
 ):
     folder, values = killed
     plain = pipeline.eval_batches
-    seen = []
+    validations = []
 
-    def eval_batches(*args, **options):
-        for batch in plain(*args, **options):
-            seen.append(batch)
-            if len(seen) == 2:  # of the evaluation after step 12
+    def eval_batches(*args, split, **options):
+        for batch in plain(*args, split=split, **options):
+            validations.extend([split] * split.startswith('validation'))
+            if len(validations) == 2:  # that after step 12
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
 
@@ -153,7 +153,7 @@ def test_a_signal_in_an_evaluation_stops_it_and_the_next_start_makes_it(
     assert stopped.value.code == 130
     assert max(line['step'] for line in same_run.metrics_of(tmp_path)) == 10
     meta = checkpoint.newest_meta(tmp_path)
-    assert meta['evaluated'] is False
+    assert meta['evaluated'] is False and validations[2:] == []
     monkeypatch.undo()
     train.train_and_evaluate(config, tmp_path)
     assert same_run.differences(tmp_path, folder / 'whole') == []

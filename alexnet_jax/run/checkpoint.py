@@ -45,10 +45,12 @@ _plain_hook = sys.unraisablehook
 def _without_coroutines(unraisable: Any) -> None:
     """Drops what Orbax leaves behind when a file cannot be read.
 
-    Its coroutines find their event loop closed, at any later time and in any thread.
+    Its coroutines, and the callbacks of tensorstore, find their event loop closed, at
+    any later time and in any thread.
     """
     code = getattr(unraisable.object, 'cr_code', None)
-    if code is None or 'orbax' not in Path(code.co_filename).parts:
+    is_orbax = code is not None and 'orbax' in Path(code.co_filename).parts
+    if not is_orbax and 'Event loop is closed' not in str(unraisable.exc_value):
         _plain_hook(unraisable)
 
 
