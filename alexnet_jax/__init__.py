@@ -2,6 +2,7 @@
 
 main        trains a network, or goes on with a run; `python -m alexnet_jax` lists all
             commands
+replay      a step again whose loss was not finite, from the dump that it left
 prepare     turns a data set into square records, before or without training
 config      every value of a config checked before anything starts:
 config_keys  what each key may hold

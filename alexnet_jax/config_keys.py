@@ -99,6 +99,11 @@ _TRAIN = {
     'checkpoint_every_steps': free(whole(1, STEPS)),
     'keep_checkpoints': free(whole(1, LONGEST)),
     'histogram_every_evals': free(whole(1, LONGEST, 'never')),
+    'nonfinite.retries': free(whole(0, 100)),
+    'nonfinite.factor': number(0.0001, 0.9999),
+    'warn.flat_loss_steps': free(whole(1, STEPS, 'never')),
+    'warn.dead_layers': free(ANY),
+    'warn.flat_inputs': free(ANY),
 }
 
 _MODEL = {

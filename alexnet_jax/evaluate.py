@@ -12,10 +12,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from alexnet_jax.system import huge_pages, tensorflow_log
+from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
+    signals.listen()
     huge_pages.enable()
 
 from absl import app, flags, logging

@@ -10,6 +10,11 @@ several into the folder above the first, all in one picture. It needs matplotlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet_jax.system import signals
+
+if __name__ == '__main__':
+    signals.listen()
+
 from absl import app, flags
 
 from alexnet_jax.analysis import curves

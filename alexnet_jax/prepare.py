@@ -13,6 +13,11 @@ writes, the decoders and the checks.
 import sys
 from collections.abc import Sequence
 
+from alexnet_jax.system import signals
+
+if __name__ == '__main__':
+    signals.listen()
+
 from absl import app, flags, logging
 
 from alexnet_jax import config

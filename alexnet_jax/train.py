@@ -1,6 +1,7 @@
 """The training loop: `train_and_evaluate`, to be read from top to bottom."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import signal
 from pathlib import Path
@@ -16,7 +17,9 @@ from alexnet_jax.data import pipeline, prepare, report
 from alexnet_jax.run import (
     checkpoint,
     config_file,
+    health,
     log_window,
+    nonfinite,
     overview,
     pictures,
     progress,
@@ -39,9 +42,13 @@ def train_and_evaluate(
 ) -> Scalars:
     """Trains as the config says, or goes on with the run that `workdir` holds.
 
+    Where a loss is not finite it leaves a dump, and begins again at the latest
+    checkpoint with a smaller rate as often as the config allows.
+
     Args:
       config: validated, see `config.validate`.
-      workdir: made if it is not there; holds everything the run leaves behind.
+      workdir: made if it is not there; holds everything the run leaves behind. It is
+        held while this runs: another run on it is refused.
       stop_at_step: stop, checkpointed, after this step; the run can be continued.
       started: when the program was, by `time.perf_counter`, for the line that says
         how long the first step was in coming; None for now.
@@ -50,21 +57,52 @@ def train_and_evaluate(
       The latest metrics: `train/…`, `val/…`, and `test/…` once the run is complete.
 
     Raises:
-      ValueError: the workdir holds a run of another config; the data set or the
-        devices do not fit the config.
+      ValueError: another run holds the workdir, or it is of another config; the data
+        set or the devices do not fit the config.
       SystemExit: a loss was not finite; or a signal came, and the run is checkpointed.
     """
     startup = progress.Startup(started)
     startup.end('imports')
+    workdir = workdir_lib.check_place(workdir)
+    with workdir_lib.owned(workdir):
+        workdir_lib.check_contents(workdir, config)
+        cuts = nonfinite.cuts_so_far(workdir)
+        while True:
+            try:
+                return attempt(config, workdir, stop_at_step, startup, cuts)
+            except nonfinite.NonFiniteLossError as error:
+                nonfinite.write_dump(workdir, error, cuts)
+                cuts = nonfinite.next_cut(workdir, error, cuts, config)
+            startup = progress.Startup()
+
+
+def attempt(
+    config: ConfigDict,
+    workdir: Path,
+    stop_at_step: int | None,
+    startup: progress.Startup,
+    cuts: int,
+) -> Scalars:
+    """Trains in a workdir that this process holds, up to a loss that is not finite.
+
+    Args:
+      config: as above.
+      workdir: see `run.workdir.check_place`.
+      stop_at_step: as above.
+      startup: whose first phase has ended.
+      cuts: how often the rate was cut.
+
+    Raises:
+      NonFiniteLossError: of that loss; nothing of it was saved.
+    """
     # What is trained, on what. Nothing is written before all of it fits together.
-    workdir = workdir_lib.check_workdir(workdir, config)
     memory.check_before_data(config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
     if processes.is_first():
         print('\n'.join(report.lines(dataset, config.data)), flush=True)
     training = build.training(
-        config,
+        nonfinite.with_cut_rate(config, cuts),
         num_classes=count_classes(config, dataset),
         num_examples=pipeline.num_examples(dataset, config.data.train_split),
     )
@@ -97,20 +135,29 @@ def train_and_evaluate(
     restored = checkpoints.restore_latest(training.abstract_state)
     latest: Scalars = {}
     window = log_window.LogWindow(batch_size)
+    evaluated = True
     if restored:
         state, meta = restored
         latest = dict(meta['metrics'])
         window = log_window.LogWindow(batch_size, meta['window'])
+        evaluated = meta['evaluated']
     else:
+        for step in checkpoints.set_best_aside():
+            print(
+                f'this run begins at step 0: best/{step}, of an earlier start, is now '
+                f'best/{step}.earlier',
+                flush=True,
+            )
         state = training.first_state()
         if config.init.workdir:
             params = trained.copy_layers(state.params, config.init, network, mesh)
             state = dataclasses.replace(state, params=params)
     first = int(state.step)
-    workdir_lib.make_directory(workdir)
+    as_json = config_file.to_json(config)
     if processes.is_first():
-        provenance.write_config(workdir, config_file.to_json(config))
-        provenance.write_provenance(workdir, {'first_step': first})
+        workdir_lib.remove_results(workdir, unless=first == length.total_steps)
+        provenance.write_config(workdir, as_json)
+        provenance.write_provenance(workdir, {'first_step': first, 'rate_cuts': cuts})
         overview.print_overview(config, network, mesh, state, workdir, length)
         needs = memory.on_mesh(network, config, mesh)
         print(memory.lines(needs, memory.limit(mesh)), flush=True)
@@ -118,6 +165,7 @@ def train_and_evaluate(
         workdir,
         is_writer=processes.is_first(),
         resume_step=first if restored else None,
+        evaluated=evaluated,
     )
     batches = pipeline.train_batches(
         dataset,
@@ -132,9 +180,59 @@ def train_and_evaluate(
 
     train_step = training.train_step  # until its compiled form is there
     clock = progress.Clock()
-    with writer, checkpoints, signals.caught_signals() as caught:
+    watch = health.Watch(config, network, dataset.num_classes)
+    caught: list[int] = []  # before the first step a signal ends the run at once
+
+    def evaluate_at(now: int) -> bool:
+        """Evaluates after a step; False if a signal came, and nothing has changed."""
+        nonlocal state
+        splits = {'val': config.data.validation_split}
+        if config.data.training_error_split:
+            splits['train_view'] = config.data.training_error_split
+        if now == length.total_steps and config.data.test_split:
+            splits['test'] = config.data.test_split
+        found: Scalars = {}
+        for prefix, split in splits.items():
+            errors = evaluate(state.params, split, prefix, caught)
+            if errors is None:
+                return False
+            line = progress.evaluation_line(prefix, errors, network.num_classes)
+            print(line, flush=True)
+            found |= errors
+        latest.update(found)
+        state = dataclasses.replace(state, plateau=next_plateau(state, latest, config))
+        writer.scalars(now, found)
+        if shows_parameters(now, length, config):
+            pictures.show_parameters(state.params, network, now, writer)
+        meta = {'metrics': latest, 'config': as_json}
+        checkpoints.save_best(now, state, meta, latest['val/top1_error'])
+        return True
+
+    def save(now: int, evaluated: bool = True) -> None:
+        # First all that is up to this step: a run that goes on from here lacks nothing.
+        writer.flush()
+        meta = {
+            'metrics': latest,
+            'window': window.kept(),
+            'evaluated': evaluated,
+            'rate_cuts': cuts,
+            'config': as_json,
+        }
+        checkpoints.save(now, state, meta)
+
+    def stop(now: int, evaluated: bool = True) -> None:
+        window.check_finite(now)
+        save(now, evaluated)
+        number = caught[0] if caught else signal.SIGTERM  # another process's
+        print(f'signal {number}: checkpointed at step {now}, stopping')
+        raise SystemExit(128 + number)
+
+    with contextlib.ExitStack() as until_all_is_written, writer, checkpoints:
         if not first:
             writer.hparams(dict(config_lib.flat(config)))
+        if not evaluated:  # a signal came in the evaluation after this step
+            with clock.paused():
+                evaluate_at(first)
         for now in range(first + 1, last + 1):
             with clock.waiting():
                 batch = next(batches)
@@ -144,12 +242,13 @@ def train_and_evaluate(
                 with clock.paused():
                     train_step = compilation.result() if compilation else compile_step()
                 startup.end('compile')
+                caught = until_all_is_written.enter_context(signals.caught_signals())
+                watch.check_inputs(batch)
             # One step in flight: XLA's CPU devices share their threads, and with steps
             # queued up two devices were seen to wait for each other for ever.
             window.wait()
-            # Read once and by all processes: a signal during this step or its
-            # evaluation stops at the next step, which then is saved.
-            stopping = processes.agree(bool(caught))
+            if processes.agree(bool(caught)):
+                stop(now - 1)
             state, step_metrics = train_step(state, on_devices, mean)
             window.add(step_metrics)
             if now == first + 1:
@@ -162,50 +261,20 @@ def train_and_evaluate(
 
             logging = now % config.train.log_every_steps == 0
             evaluating = length.is_evaluation(now)
-            saving = (
-                now % config.train.checkpoint_every_steps == 0
-                or now == last
-                or stopping
-            )
+            saving = now % config.train.checkpoint_every_steps == 0 or now == last
             if logging or evaluating or saving:
-                window.stop_unless_finite(now)
+                window.check_finite(now)
             if logging or now == length.total_steps:
                 latest |= window.close(now, length, clock)
                 writer.scalars(now, select(latest, 'train/'))
                 line = progress.train_line(now, length, latest, network.num_classes)
                 print(line, flush=True)
-            if evaluating:
-                with clock.paused():
-                    splits = {'val': config.data.validation_split}
-                    if config.data.training_error_split:
-                        splits['train_view'] = config.data.training_error_split
-                    if now == length.total_steps and config.data.test_split:
-                        splits['test'] = config.data.test_split
-                    evaluated: Scalars = {}
-                    for prefix, split in splits.items():
-                        errors = evaluate(state.params, split, prefix)
-                        line = progress.evaluation_line(
-                            prefix, errors, network.num_classes
-                        )
-                        print(line, flush=True)
-                        evaluated |= errors
-                    latest |= evaluated
-                    plateau = next_plateau(state, latest, config)
-                    state = dataclasses.replace(state, plateau=plateau)
-                    writer.scalars(now, evaluated)
-                    if shows_parameters(now, length, config):
-                        pictures.show_parameters(state.params, network, now, writer)
-                    checkpoints.save_best(
-                        now, state, {'metrics': latest}, latest['val/top1_error']
-                    )
-            if saving:
-                with clock.paused():
-                    meta = {'metrics': latest, 'window': window.kept()}
-                    checkpoints.save(now, state, meta)
-            if stopping:
-                number = caught[0] if caught else signal.SIGTERM  # another process's
-                print(f'signal {number}: checkpointed at step {now}, stopping')
-                raise SystemExit(128 + number)
+                watch.check(now, latest, state.opt_state)
+            with clock.paused():
+                if evaluating and not evaluate_at(now):
+                    stop(now, evaluated=False)
+                if saving:
+                    save(now)
     if last == length.total_steps:
         kernels = pictures.first_kernels(state.params, network)
         if processes.is_first():

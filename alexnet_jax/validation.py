@@ -1,6 +1,6 @@
 """The loss and errors of a split while a run trains: one view, the centre crop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from alexnet_jax import metrics
 from alexnet_jax import step as step_lib
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.model import Network, Params
+from alexnet_jax.system import processes
 
 Scalars = dict[str, float]
 
@@ -22,7 +23,7 @@ def make_evaluation(
     network: Network,
     mesh: Mesh,
     mean: jax.Array,
-) -> Callable[[Params, str, str], Scalars]:
+) -> Callable[[Params, str, str, Sequence[int]], Scalars | None]:
     """Compiles an evaluation that sees every example of a split exactly once.
 
     Args:
@@ -33,8 +34,8 @@ def make_evaluation(
       mean: see `step.subtract_mean`.
 
     Returns:
-      (params, split, prefix) → `{prefix}/loss`, `{prefix}/top1_error` and
-      `{prefix}/top5_error`.
+      (params, split, prefix, signals) → `{prefix}/loss`, `{prefix}/top1_error` and
+      `{prefix}/top5_error`; None as soon as there is a signal in any process.
     """
     start = augment.centre_offset(dataset.stored_size, network.image_size)
     view = (start, start, False)
@@ -43,7 +44,9 @@ def make_evaluation(
     # A data axis that was chosen, not given, may not divide it: round up.
     batch_size += -batch_size % mesh.shape[mesh_lib.DATA]
 
-    def evaluate(params: Params, split: str, prefix: str) -> Scalars:
+    def evaluate(
+        params: Params, split: str, prefix: str, signals: Sequence[int]
+    ) -> Scalars | None:
         batches = pipeline.eval_batches(
             dataset,
             config.data,
@@ -51,12 +54,12 @@ def make_evaluation(
             batch_size=batch_size,
             rows=mesh_lib.local_rows(mesh, batch_size),
         )
-        sums = [
-            np.asarray(
-                eval_step(params, mesh_lib.put_batch(batch, mesh, batch_size), mean)
-            )
-            for batch in batches
-        ]
+        sums = []
+        for batch in batches:
+            if processes.agree(bool(signals)):
+                return None
+            on_devices = mesh_lib.put_batch(batch, mesh, batch_size)
+            sums.append(np.asarray(eval_step(params, on_devices, mean)))
         expected = pipeline.num_examples(dataset, split)
         seen = round(sum(float(batch_sums[-1]) for batch_sums in sums))
         if seen != expected:

@@ -165,6 +165,14 @@ def get_config() -> ConfigDict:
     config.train.checkpoint_every_steps = 2000
     config.train.keep_checkpoints = 2  # besides the best by validation error
     config.train.histogram_every_evals = 1  # parameter histograms and kernel pictures
+    # After a loss that is not finite: back to the latest checkpoint with `factor` of
+    # the rate, so many times in a run; 0: stop. Not in paper.
+    config.train.nonfinite = ConfigDict({'retries': 0, 'factor': 0.5})
+    # One line each: the loss at ln(classes) for so many steps (0: never), all units of
+    # a layer dead, all images of the first batch the same.
+    config.train.warn = ConfigDict(
+        {'flat_loss_steps': 5000, 'dead_layers': True, 'flat_inputs': True}
+    )
 
     # Start from the best checkpoint of another run's workdir: the layers named in
     # `copy` are its, the others new.

@@ -35,6 +35,7 @@ jax.config.update('jax_num_cpu_devices', 4)
 
 from alexnet_jax import model, train
 from alexnet_jax.configs import demo, paper
+from alexnet_jax.system import signals
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
@@ -183,13 +184,17 @@ class Ended:
 
 
 def start(
-    *words: object, cwd: Path = REPOSITORY, **changes: str | None
+    *words: object,
+    cwd: Path = REPOSITORY,
+    stdin: int | None = None,
+    **changes: str | None,
 ) -> subprocess.Popen[str]:
     """Starts Python with these words in a process of its own, as a user does.
 
     Args:
       *words: what follows `python`.
       cwd: where.
+      stdin: a pipe to it, or None.
       **changes: of the environment; None takes a variable away.
     """
     environment = os.environ | {'JAX_NUM_CPU_DEVICES': None, **changes}
@@ -197,6 +202,7 @@ def start(
         [sys.executable, '-u', *map(str, words)],
         cwd=cwd,
         env={name: value for name, value in environment.items() if value is not None},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -238,6 +244,7 @@ def run_here(module: str, *arguments: object) -> Ended:
         patch.chdir(REPOSITORY)
         patch.setattr(sys, 'argv', [module, *map(str, arguments)])
         patch.setenv('JAX_NUM_CPU_DEVICES', '4')  # which there are
+        patch.setattr(signals, 'listen', lambda: None)  # they are pytest's
         status = 0
         try:
             runpy.run_module(module, run_name='__main__', alter_sys=True)
@@ -267,6 +274,10 @@ def _without_our_flags() -> Iterator[None]:
     tables.clear()
     tables.update(before)
     logging.set_verbosity(verbosity)
+
+
+# Of each of several processes, whatever the tests themselves have.
+ONE_DEVICE = {'JAX_NUM_CPU_DEVICES': '1'}
 
 
 def free_port() -> int:

@@ -14,11 +14,17 @@ import pytest
 
 from alexnet_jax.configs import paper
 from alexnet_jax.system import processes
-from tests.conftest import as_flags, end, free_port, read_metrics, run, start
+from tests.conftest import (
+    ONE_DEVICE,
+    as_flags,
+    end,
+    free_port,
+    read_metrics,
+    run,
+    start,
+)
 
 SECONDS = 20  # the time-out of the runs
-# Of each process, whatever the tests themselves have.
-ONE_DEVICE = {'JAX_NUM_CPU_DEVICES': '1'}
 
 
 @contextlib.contextmanager

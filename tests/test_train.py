@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh, optimizer, step, train, train_state
 from alexnet_jax.data import prepare
-from alexnet_jax.run import checkpoint, config_file, trained
+from alexnet_jax.run import checkpoint, config_file, nonfinite, trained
 from alexnet_jax.system import processes
 from tests.conftest import as_flags, end, network_of, read_metrics, run, start
 
@@ -169,6 +169,11 @@ def test_every_key_is_read_by_a_run(whole_run, small, tmp_path, monkeypatch):
     monkeypatch.setattr(jax.distributed, 'initialize', lambda **settings: None)
     processes.start(config.distributed)
     train.train_and_evaluate(config, tmp_path)
+    config.train.nonfinite.retries = 1  # read where a loss is not finite
+    error = nonfinite.NonFiniteLossError(1, '')
+    nonfinite.with_cut_rate(
+        config, nonfinite.next_cut(tmp_path, error, cuts=0, config=config)
+    )
     for name in optimizer.SCHEDULES:  # each reads keys of its own
         config.optimizer.schedule = name
         rate = optimizer.create_learning_rate_schedule(

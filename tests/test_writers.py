@@ -117,7 +117,7 @@ def test_an_error_of_the_thread_is_raised(tmp_path, monkeypatch, when):
             writer.scalars(step, {'x': 1.0})
         writer.close()
 
-    with pytest.raises(RuntimeError, match=r'could not be written.*no space left'):
+    with pytest.raises(ValueError, match=r'could not be written.*no space left'):
         write()
     writer.close()  # again is harmless
     assert not writer._thread.is_alive()

@@ -1,12 +1,10 @@
-"""The disk under a prepared set: whole arrays, one writer at a time, room enough."""
+"""The disk under a prepared set: whole arrays, room enough."""
 
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,20 +47,6 @@ def library_errors(path: Path) -> Iterator[None]:
     except RuntimeError as error:
         reason = ' '.join(str(error).split())[:200]
         raise OSError(errno.EIO, f'{path.name}: {reason}') from error
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a file lock, which the system lets go when a process dies."""
-    with path.open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f'waiting for another process to prepare {path.parent}', file=sys.stderr
-            )
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def check_free_disk(directory: Path, num_bytes: float, key: str) -> None:

@@ -32,6 +32,7 @@ from alexnet_jax.data import (
     tfds_sets,
 )
 from alexnet_jax.data.prepared import PreparedDataset
+from alexnet_jax.system import locks
 from alexnet_jax.system.files import read_json, write_atomically
 
 
@@ -144,7 +145,7 @@ def prepare(
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with disk.locked(directory / '.lock'):
+        with locks.held(directory / '.lock', waiting=f'to prepare {directory}'):
             disk.remove_temporaries(directory)
             for split in named:
                 if split not in prepared.done(directory, data):

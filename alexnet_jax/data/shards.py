@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 import zipfile
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from alexnet_jax.data import disk, duplicates, images, manifest, metadata, sources
+from alexnet_jax.system import signals
 
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
@@ -230,7 +232,10 @@ def _write_with_workers(
         while True:
             # Few at a time, since a task holds its rows: those of all do not fit.
             for shard in itertools.islice(waiting, 2 * workers - len(futures)):
-                futures[pool.submit(_write_shard_in_worker, task(shard))] = shard
+                # Ctrl-C is the command's; the workers, started here, end with it.
+                with signals.blocked():
+                    future = pool.submit(_write_shard_in_worker, task(shard))
+                futures[future] = shard
             if not futures:
                 break
             done, _ = concurrent.futures.wait(
@@ -256,6 +261,8 @@ _images_read: Any = None  # in a worker: what all workers have read, for the bar
 def _start_worker(images_read: Any) -> None:
     global _images_read
     _images_read = images_read
+    # The pool ends its workers so where one of them was killed.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import disk, foreign, hashing, sources, splits
 from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
+from alexnet_jax.system import locks
 
 RENDERED = 'rendered_shapes'  # TFDS generates it without the network
 IMAGENET_TARS = {
@@ -214,6 +215,25 @@ def _prepare_with_tfds(
             f'{gigabytes:.2g} GB'
         )
     disk.check_free_disk(root, gigabytes * 1e9, 'config.data.data_dir')
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = root / f'.{name.replace("/", "-")}.lock'
+        with locks.held(lock, waiting=f'to make {name} in {root}'):
+            # Another process may have made it while this one waited.
+            builder = _builder(name, data_dir, file_format='array_record')
+            if not builder.info.splits:
+                _download_and_prepare(builder, name, root, manual_dir)
+    except OSError as error:
+        raise ValueError(
+            f'cannot write {root}: {error.strerror or error} (config.data.data_dir '
+            'says where the sets of TFDS go)'
+        ) from error
+    return builder
+
+
+def _download_and_prepare(
+    builder: tfds.core.DatasetBuilder, name: str, root: Path, manual_dir: Path
+) -> None:
     _start_tensorflow()
     if name == RENDERED:  # seconds, not worth TFDS's nested bars
         print('rendering the demo images', flush=True)
@@ -234,7 +254,6 @@ def _prepare_with_tfds(
         raise ValueError(
             f'TFDS could not prepare {name} in {root}: {reason}'
         ) from error
-    return builder
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:

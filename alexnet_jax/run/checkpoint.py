@@ -13,7 +13,11 @@ caller wants to remember).
 
 import contextlib
 import json
+import logging as std_logging
 import math
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +28,33 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from alexnet_jax.run import digests
-from alexnet_jax.system import processes
+from alexnet_jax.system import files, processes
 
 Json = dict[str, Any]
+
+
+def _is_said_once(record: std_logging.LogRecord) -> bool:
+    """Drops what Orbax's threads log with a traceback and then raise as well."""
+    return not (record.exc_info and 'orbax' in Path(record.pathname).parts)
+
+
+logging.get_absl_logger().addFilter(_is_said_once)
+_plain_hook = sys.unraisablehook
+
+
+def _without_coroutines(unraisable: Any) -> None:
+    """Drops what Orbax leaves behind when a file cannot be read.
+
+    Its coroutines, and the callbacks of tensorstore, find their event loop closed, at
+    any later time and in any thread.
+    """
+    code = getattr(unraisable.object, 'cr_code', None)
+    is_orbax = code is not None and 'orbax' in Path(code.co_filename).parts
+    if not is_orbax and 'Event loop is closed' not in str(unraisable.exc_value):
+        _plain_hook(unraisable)
+
+
+sys.unraisablehook = _without_coroutines
 
 
 class Checkpoints:
@@ -41,6 +69,8 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f'keep is {keep}; at least 1 checkpoint must be kept')
         root = Path(workdir).absolute()
+        if not read_only:
+            check_path(root)
         self._read_only = read_only
         self._latest = _Directory(root / 'checkpoints', keep, read_only)
         # Orbax's own best-of policies rest on a metrics file that, once damaged, makes
@@ -128,6 +158,17 @@ class Checkpoints:
         self._best.delete([s for s in older if s != step])
         self._best_found = error, step
         return True
+
+    def set_best_aside(self) -> list[int]:
+        """Renames the best checkpoint to `<step>.earlier`: another run begins here.
+
+        Returns:
+          Its step, in a list; empty if there was none.
+        """
+        steps = self._best.steps()
+        self._best.set_aside(steps, 'earlier')
+        self._best_found = None
+        return steps
 
     def restore_best(self, abstract_state: Any) -> tuple[Any, Json] | None:
         """The state with the lowest validation error, and its meta; None without one.
@@ -236,16 +277,14 @@ class _Directory:
         content = {'arrays': digests.describe(state), 'meta': meta, **more}
         content = json.loads(json.dumps(content))  # tuples are lists from here on
         digest = digests.json_digest(content)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave({**content, 'sha256': digest}),
+        )
         # Orbax's decision policies would refuse a step below the newest; `save` has
         # decided by now.
-        saved = self._manager().save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**content, 'sha256': digest}),
-            ),
-            force=True,
-        )
+        with self._writing():
+            saved = self._manager().save(step, args=args, force=True)
         if not saved:
             raise RuntimeError(f'Orbax did not save step {step} in {self.path}')
 
@@ -255,11 +294,7 @@ class _Directory:
         Not through Orbax, whose restoring waits for the other processes: one of them
         may fail to read, or not read at all.
         """
-        file = self.path / str(step) / 'meta' / 'metadata'  # where JsonSave puts it
-        content = json.loads(file.read_text(encoding='utf-8'))
-        if content.pop('sha256', None) != digests.json_digest(content):
-            raise ValueError('the digest of its meta does not agree')
-        return content
+        return _read_meta(self.path / str(step))
 
     def try_restore(
         self, step: int, abstract_state: Any
@@ -295,29 +330,88 @@ class _Directory:
         for step in steps:
             self._manager().delete(step)
 
-    def set_aside(self, steps: list[int]) -> None:
+    def set_aside(self, steps: list[int], why: str = 'damaged') -> None:
         """Renames steps so that they are no longer steps; their files are kept."""
         if not steps:
             return
         if jax.process_index() == 0:
             for step in steps:
-                target, n = self.path / f'{step}.damaged', 1
+                target, n = self.path / f'{step}.{why}', 1
                 while target.exists():
                     n += 1
-                    target = self.path / f'{step}.damaged{n}'
+                    target = self.path / f'{step}.{why}{n}'
                 (self.path / str(step)).rename(target)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices('damaged checkpoints set aside')
+            multihost_utils.sync_global_devices('checkpoints set aside')
         self._manager().reload()
 
     def wait(self) -> None:
         if self._opened is not None:
-            self._opened.wait_until_finished()
+            with self._writing():
+                self._opened.wait_until_finished()
 
     def close(self) -> None:
         if self._opened is not None:
-            self._opened.close()
+            with self._writing():
+                self._opened.close()
             self._opened = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one line of what a full disk raises, which is of several kinds."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                f'no checkpoint could be written to {self.path}: '
+                f'{files.why_not_written(error)}; mend that and start the same command '
+                'again, it goes on from the latest one'
+            ) from error
+
+
+def check_path(path: Path) -> None:
+    r"""Refuses a path that Orbax takes for a pattern.
+
+    It looks for its own files with `glob`, finds none under such a path, and writes
+    checkpoints that lack their index and can never be restored.
+
+    Raises:
+      ValueError: one of `[ ] * ? \` is in the path.
+    """
+    if found := re.search(r'[\[\]*?\\]', str(path)):
+        raise ValueError(
+            f'--workdir={path}: no checkpoint can be restored from a path with '
+            f'{found[0]!r} in it; take one without any of [ ] * ? \\'
+        )
+
+
+def newest_meta(workdir: Path) -> Json | None:
+    """What the newest readable checkpoint remembers besides arrays; None without one.
+
+    Reads files alone, so that a folder can be looked at before anything is opened.
+    """
+    for kind in ('checkpoints', 'best'):
+        for step in reversed(saved_steps(workdir, kind)):
+            with contextlib.suppress(Exception):  # as in try_restore
+                return _read_meta(workdir / kind / str(step))['meta']
+    return None
+
+
+def saved_steps(workdir: Path, kind: str) -> list[int]:
+    """The steps in `checkpoints` or `best` of a workdir, readable or not."""
+    try:
+        names = [path.name for path in (workdir / kind).iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _read_meta(step: Path) -> Json:
+    file = step / 'meta' / 'metadata'  # where JsonSave puts it
+    content = json.loads(file.read_text(encoding='utf-8'))
+    if content.pop('sha256', None) != digests.json_digest(content):
+        raise ValueError('the digest of its meta does not agree')
+    return content
 
 
 def _latest_n(keep: int) -> checkpoint_managers.PreservationPolicy:

@@ -13,7 +13,7 @@ import numpy as np
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics
-from alexnet_jax.run import progress
+from alexnet_jax.run import nonfinite, progress
 
 Scalars = dict[str, float]
 
@@ -55,22 +55,24 @@ class LogWindow:
         self._on_devices.clear()
         return list(self._fetched)
 
-    def stop_unless_finite(self, now: int) -> None:
-        """Ends the run at a NaN or infinite loss, before anything is saved of it.
+    def check_finite(self, now: int) -> None:
+        """Finds a NaN or infinite loss, before anything is saved of it.
 
         Args:
           now: the latest step.
+
+        Raises:
+          NonFiniteLossError: of the first such step.
         """
         steps = self.kept()
         for number, step in enumerate(steps, now - len(steps) + 1):
             if not np.isfinite(step['sums'][0]):
                 gradient, parameters, update = np.sqrt(step['squared_norms'])
-                raise SystemExit(
-                    f'error: the loss of step {number} is not finite (norms there: '
+                raise nonfinite.NonFiniteLossError(
+                    number,
+                    f'the loss of step {number} is not finite (norms there: '
                     f'gradient {gradient:.4g}, parameters {parameters:.4g}, update '
-                    f'{update:.4g}; learning rate {step["learning_rate"]:.4g}); '
-                    'nothing of it was saved, the same command goes on from the '
-                    'latest checkpoint'
+                    f'{update:.4g}; learning rate {step["learning_rate"]:.4g})',
                 )
 
     def close(

@@ -1,5 +1,6 @@
 """The pictures that a run makes of itself: first kernels, augmented images."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.model import Network, Params
 from alexnet_jax.run import writers
+from alexnet_jax.system import files
 
 
 def show_parameters(
@@ -132,4 +134,6 @@ def kernel_grid(kernels: np.ndarray, towers: int) -> np.ndarray:
 
 def save_png(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as a PNG file."""
-    Image.fromarray(image).save(path, format='PNG', optimize=True)
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, format='PNG', optimize=True)
+    files.write_atomically(Path(path), content.getvalue())

@@ -1,7 +1,6 @@
 """A workdir's best network: what evaluation, fine-tuning and prediction start from."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -12,6 +11,7 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
 from alexnet_jax import optimizer, train_state
 from alexnet_jax.run import checkpoint, config_file
+from alexnet_jax.system.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,14 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
     path = workdir / 'config.json'
     if not path.is_file():
         raise ValueError(f'{workdir} holds no run: there is no {path.name} in it')
-    as_json = json.loads(path.read_text())
+    as_json = read_json(path)
+    if not isinstance(as_json, dict) or 'model' not in as_json:
+        as_json = (checkpoint.newest_meta(workdir) or {}).get('config')
+    if as_json is None:
+        raise ValueError(
+            f'{path} is damaged, and no checkpoint says what was in it; start the '
+            'command of the run once more, which writes it again'
+        )
     config_file.check_format(as_json, workdir)
     del as_json['format']
     config = ConfigDict(as_json)

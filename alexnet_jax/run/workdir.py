@@ -1,47 +1,132 @@
-"""The folder of a run: whether it can be used, and what it holds at the end."""
+"""The folder of a run: whether it can be used, whose it is, and what it may hold."""
 
-import json
+import contextlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.run import config_file
+from alexnet_jax.run import checkpoint, config_file
+from alexnet_jax.system import locks, processes
+from alexnet_jax.system.files import read_json
 
 
-def check_workdir(workdir: Path, config: ConfigDict) -> Path:
-    """Refuses a workdir that cannot be written or holds a run of another config.
+def check_place(workdir: Path) -> Path:
+    """Refuses a workdir that cannot be written, or whose path Orbax cannot take.
 
     Returns:
       Its absolute path; orbax takes no other.
     """
+    if re.match(r'\w\w+:/', str(workdir)):  # pathlib makes one slash of a URL's two
+        raise ValueError(
+            f'--workdir={workdir}: URLs are not written to; give a folder of this '
+            'machine (or of a file system that is mounted on it)'
+        )
     workdir = Path(os.path.abspath(workdir.expanduser()))
+    checkpoint.check_path(workdir)
     standing = next(path for path in (workdir, *workdir.parents) if path.exists())
     if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
         raise ValueError(
             f'--workdir={workdir}: {standing} is not a directory that can be written'
         )
-    path = workdir / 'config.json'
-    if path.exists():
-        before = json.loads(path.read_text())
-        config_file.check_format(before, workdir)
-        differences = config_file.blocking_differences(
-            before, config_file.to_json(config)
-        )
-        if differences:
-            more = f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
+    for name in ('checkpoints', 'best'):
+        if (workdir / name).exists() and not (workdir / name).is_dir():
             raise ValueError(
-                f'--workdir={workdir} holds a run with {"; ".join(differences[:3])}'
-                f'{more}; take another --workdir, or drop the override'
+                f'{workdir / name} is not a directory, and checkpoints go there; move '
+                'it away'
             )
     return workdir
 
 
-def make_directory(workdir: Path) -> None:
-    """Makes the folder; a user's mistake in its path is one line."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+@contextlib.contextmanager
+def owned(workdir: Path) -> Iterator[None]:
+    """Holds a workdir for one run; its processes share it, process 0 has the lock.
+
+    While it is held `owner.json` says by whom.
+
+    Args:
+      workdir: see `check_place`; made if it is not there.
+
+    Raises:
+      ValueError: another run holds it, or it cannot be made. All processes raise.
+    """
+    with contextlib.ExitStack() as stack:
+        refusal, made = '', False
+        if processes.is_first():
+            try:
+                made = not workdir.exists()
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locks.held(workdir / 'owner.json'))
+            except locks.InUseError as error:
+                refusal = (
+                    f'{workdir} is in use: {error} runs there; wait for its end, stop '
+                    'it, or take another --workdir'
+                )
+            except OSError as error:
+                refusal = f'--workdir={workdir} cannot be made: {error.strerror}'
+        if refusal := processes.from_first(refusal):
+            raise ValueError(refusal)
+        if made:
+            stack.callback(_remove_if_empty, workdir)
+        yield
+
+
+def _remove_if_empty(workdir: Path) -> None:
+    """Leaves nothing of a start that was refused before it wrote anything."""
+    if [path.name for path in workdir.iterdir()] == ['owner.json']:
+        with contextlib.suppress(OSError):
+            (workdir / 'owner.json').unlink()
+            workdir.rmdir()
+
+
+def check_contents(workdir: Path, config: ConfigDict) -> None:
+    """Refuses a workdir that holds a run of another config.
+
+    What decides is the config that its checkpoints were saved with: config.json is its
+    copy, and a run that ended before its first checkpoint may begin with another.
+
+    Raises:
+      ValueError: its config differs in a key that may not change, or nothing says
+        what it was; or its checkpoints were removed and its result was not.
+    """
+    as_json = read_json(workdir / 'config.json')
+    if isinstance(as_json, dict) and 'model' in as_json:
+        config_file.check_format(as_json, workdir)
+    else:
+        as_json = None
+    steps = [checkpoint.saved_steps(workdir, kind) for kind in ('checkpoints', 'best')]
+    if not any(steps):
+        return
+    if not steps[0] and (workdir / 'result.json').exists():
         raise ValueError(
-            f'--workdir={workdir} cannot be made: {error.strerror}'
-        ) from None
+            f'{workdir} holds a finished run whose checkpoints were removed: to train '
+            'again take another --workdir, or move its best/ and result.json away'
+        )
+    before = (checkpoint.newest_meta(workdir) or {}).get('config', as_json)
+    if before is None:
+        raise ValueError(
+            f'{workdir} holds checkpoints, and neither they nor config.json say of '
+            'which config; put its config.json back, or take another --workdir'
+        )
+    _check_config(workdir, before, config)
+
+
+def remove_results(workdir: Path, *, unless: bool) -> None:
+    """Removes what only a finished run has, unless it is one."""
+    if not unless:
+        for name in ('result.json', 'conv1_kernels.png'):
+            (workdir / name).unlink(missing_ok=True)
+
+
+def _check_config(workdir: Path, before: dict[str, Any], config: ConfigDict) -> None:
+    config_file.check_format(before, workdir)
+    now = config_file.to_json(config)
+    if differences := config_file.blocking_differences(before, now):
+        more = f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
+        raise ValueError(
+            f'--workdir={workdir} holds a run with {"; ".join(differences[:3])}'
+            f'{more}; take another --workdir, or drop the override'
+        )

@@ -4,12 +4,14 @@ The only module that imports clu, and late: it brings in TensorFlow, which takes
 seconds. The import and all writing of events happen in one background thread.
 """
 
+import contextlib
 import json
 import math
+import os
 import queue
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from absl import logging
 
 from alexnet_jax import randomness
+from alexnet_jax.run import events
 from alexnet_jax.system import files, tensorflow_log
 
 HISTOGRAM_SAMPLE = 2**17
@@ -28,16 +31,25 @@ class MetricWriter:
     A context manager; `close` waits for TensorBoard. What goes wrong there is raised
     by the next call. Only one process may be the writer, the others' calls do nothing.
 
+    Both are taken back to the step that the run goes on from: later lines and points
+    are dropped, the run will write them again, and TensorBoard gets the scalars that it
+    lacks. So both are the uninterrupted run's, but for times.
+
     Args:
       workdir: exists.
       is_writer: False for all processes but one.
-      resume_step: the step that the run goes on from: lines of metrics.jsonl with
-        later steps are dropped, the run will write them again. None: it starts from
-        the beginning, and nothing that is there is kept.
+      resume_step: the step that the run goes on from. None: it starts from the
+        beginning, and nothing that is there is kept.
+      evaluated: whether what an evaluation after that step gave stays too.
     """
 
     def __init__(
-        self, workdir: str | Path, *, is_writer: bool, resume_step: int | None
+        self,
+        workdir: str | Path,
+        *,
+        is_writer: bool,
+        resume_step: int | None,
+        evaluated: bool = True,
     ):
         self._workdir = Path(workdir)
         self._is_writer = is_writer
@@ -47,7 +59,10 @@ class MetricWriter:
         if not is_writer:
             return
         path = self._workdir / 'metrics.jsonl'
-        _drop_later_lines(path, -1 if resume_step is None else resume_step)
+        self._keeps = (
+            _keeps(resume_step, evaluated) if resume_step is not None else None
+        )
+        self._before = _keep_lines(path, self._keeps)
         self._lines = path.open('a', encoding='utf-8')
         # Bounded, so that a run that logs faster than the disk takes it is slowed down
         # instead of filling the memory.
@@ -67,8 +82,15 @@ class MetricWriter:
             raise ValueError("no metric can be named 'step'; metrics.jsonl uses it")
         numbers = {name: _number(value) for name, value in values.items()}
         finite = {n: v if math.isfinite(v) else None for n, v in numbers.items()}
-        self._lines.write(json.dumps({'step': int(step)} | finite) + '\n')
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps({'step': int(step)} | finite) + '\n')
+            self._lines.flush()
+        except OSError as error:
+            raise ValueError(
+                f'cannot write {self._lines.name}: {files.why_not_written(error)}; '
+                'mend that and start the same command again, it goes on from its '
+                'latest checkpoint'
+            ) from error
         self._enqueue('write_scalars', step, _tags(numbers))
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
@@ -102,15 +124,29 @@ class MetricWriter:
         }
         self._enqueue('write_hparams', plain, self._workdir.resolve().name)
 
+    def flush(self) -> None:
+        """Waits until all that was written is on the disk, TensorBoard's too."""
+        if not self._is_writer:
+            return
+        os.fsync(self._lines.fileno())
+        if self._started():
+            self._enqueue('flush')
+            self._queue.join()
+        self._raise_error()
+
     def close(self) -> None:
         """Waits until everything is on the disk."""
         if not self._is_writer or self._closed:
             return
         self._closed = True
+        if not self._started() and any(self._workdir.glob(events.FILES)):
+            self._thread.start()  # which takes the points back
         if self._started():
             self._queue.put(None)
             self._thread.join()
-        self._lines.close()
+        # What could not be written is lost already, and was said.
+        with contextlib.suppress(OSError):
+            self._lines.close()
         self._raise_error()
 
     def __enter__(self) -> 'MetricWriter':
@@ -134,41 +170,66 @@ class MetricWriter:
         # Once: the thread may fail again with what was in the queue behind it.
         if self._error is not None and not self._error_raised:
             self._error_raised = True
-            raise RuntimeError(
+            raise ValueError(
                 f'TensorBoard events could not be written to {self._workdir}: '
-                f'{self._error}'
+                f'{files.why_not_written(self._error)}; mend that and start the same '
+                'command again, it goes on from its latest checkpoint'
             ) from self._error
 
     def _write_events(self) -> None:
         """The thread: writes what comes through the queue until None comes."""
-        writer = None
+        writer: Any = None
+        missing: list[tuple[int, dict[str, float]]] = []
         try:
-            writer = _summary_writer(self._workdir)
+            there = events.rewind(self._workdir, self._keeps)
+            missing = _missing(self._before, there)
         except Exception as error:
             self._error = error
-        unflushed = False
         while True:
-            if unflushed and self._queue.empty():
-                self._call(writer, 'flush')
-                unflushed = False
             item = self._queue.get()
+            # Goes on after an error: the queue must not fill up with nobody to empty
+            # it.
+            try:
+                if self._error is None and (item is not None or missing):
+                    writer = writer or _summary_writer(self._workdir)
+                    for step, values in missing:
+                        writer.write_scalars(step, values)
+                    missing = []
+                    if item is not None:
+                        _write(writer, *item)
+                    if self._queue.empty():
+                        writer.flush()
+                if item is None and writer is not None:
+                    writer.close()
+            except Exception as error:
+                self._error = self._error or error
+            self._queue.task_done()
             if item is None:
-                break
-            method, args = item
-            self._call(writer, method, *args)
-            unflushed = True
-        self._call(writer, 'close')
+                return
 
-    def _call(self, writer: Any, method: str, *args: Any) -> None:
-        # Goes on after an error: the queue must not fill up with nobody to empty it.
-        if writer is None:
-            return
-        try:
-            if method == 'write_hparams':
-                method, args = 'write_summaries', _hparams_summary(*args)
-            getattr(writer, method)(*args)
-        except Exception as error:
-            self._error = self._error or error
+
+def _write(writer: Any, method: str, args: tuple[Any, ...]) -> None:
+    if method == 'write_hparams':
+        method, args = 'write_summaries', _hparams_summary(*args)
+    getattr(writer, method)(*args)
+
+
+def _missing(
+    lines: Sequence[Mapping[str, Any]], there: events.Points
+) -> list[tuple[int, dict[str, float]]]:
+    """The scalars of metrics.jsonl that TensorBoard does not have yet, by step."""
+    found = []
+    for line in lines:
+        step = line['step']
+        values = {
+            name: math.nan if value is None else value
+            for name, value in line.items()
+            if name != 'step'
+        }
+        lacking = {n: v for n, v in _tags(values).items() if (n, step) not in there}
+        if lacking:
+            found.append((step, lacking))
+    return found
 
 
 def _summary_writer(workdir: Path) -> Any:
@@ -207,17 +268,40 @@ def _number(value: Any) -> float | int:
     return value if isinstance(value, int) else float(value)
 
 
-def _drop_later_lines(path: Path, step: int) -> None:
-    """Rewrites the file without lines after `step`, and without torn ones."""
+def _keeps(step: int, evaluated: bool) -> Callable[[str, int], bool]:
+    """(name, step) → whether a run that goes on from `step` keeps that value."""
+
+    def keeps(name: str, at: int) -> bool:
+        if at == step and not evaluated and at:
+            return name.startswith('train/')
+        return at <= step
+
+    return keeps
+
+
+def _keep_lines(
+    path: Path, keeps: Callable[[str, int], bool] | None
+) -> list[dict[str, Any]]:
+    """Rewrites the file without lines that are not kept, and without torn ones.
+
+    Returns:
+      The lines that are kept.
+    """
     if not path.exists():
-        return
+        return []
     kept = []
-    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
-            line_step = json.loads(line)['step']
+            line = json.loads(text)
+            step, names = int(line['step']), set(line) - {'step'} or {''}
         except (ValueError, KeyError, TypeError):
-            logging.warning('Dropped a torn line of %s: %.80r', path, line)
+            logging.warning('Dropped a damaged line of %s: %.80r', path, text)
             continue
-        if line_step <= step:
-            kept.append(line + '\n')
-    files.write_atomically(path, ''.join(kept))
+        if keeps is not None and all(keeps(name, step) for name in names):
+            kept.append(line)
+    lines = [json.dumps(line) + '\n' for line in kept]
+    try:
+        files.write_atomically(path, ''.join(lines))
+    except OSError as error:
+        raise ValueError(f'cannot write {path}: {error.strerror}') from error
+    return kept

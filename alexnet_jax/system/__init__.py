@@ -4,6 +4,7 @@ command_line       flags and a user's mistakes as one line
 config_arguments   --config.key=value, checked before anything is built
 processes          several processes of one run: start, agree, take turns
 signals            SIGTERM and Ctrl-C
+locks              one owner at a time
 files              files that are whole or not there
 tables             aligned text
 tensorflow_log     TensorFlow's announcements, off

@@ -1,6 +1,7 @@
 """What the commands of the package share: flags, and a user's mistakes as one line."""
 
 import contextlib
+import errno
 import re
 import signal
 import sys
@@ -20,6 +21,9 @@ flags.disclaim_key_flags()  # --config is a flag of the command that defines it
 _ROOT = Path(__file__).parents[2]
 _CONFIG_FLAGS = ('config', 'base')  # of all commands
 _OURS = [_ROOT / name for name in ('alexnet_jax', 'configs', 'experiments')]
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM
+}  # fmt: skip
 _HELP = {'help', 'h', '?', 'helpshort'}
 
 
@@ -159,7 +163,7 @@ def user_errors() -> Iterator[None]:
     """Turns a ValueError raised by our own code into one line and exit status 1.
 
     One that a library raised is a bug of ours and keeps its traceback. Memory that ran
-    out is one line, whoever noticed it.
+    out, and a disk that is full or may not be written, is one line, whoever noticed it.
     """
     try:
         yield
@@ -174,6 +178,11 @@ def user_errors() -> Iterator[None]:
             'config.train.eval_batch_size, config.data.prefetch_batches or '
             'config.model.width, or take more devices'
         )
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        file = error.filename2 or error.filename or 'a file'
+        sys.exit(f'error: cannot write {file}: {error.strerror}')
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not any(raised_in.is_relative_to(folder) for folder in _OURS):

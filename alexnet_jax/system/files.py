@@ -31,6 +31,17 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, text + '\n')
 
 
+def why_not_written(error: Exception) -> str:
+    """Why writing failed, in a few words, whichever library says it."""
+    text = ' '.join(str(error).split())
+    for words in ('No space left on device', 'Disk quota exceeded', 'File too large'):
+        if words.lower() in text.lower():
+            return words
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f'{type(error).__name__}: {text[:200]}'
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; None where it is missing, cut off or no JSON."""
     try:

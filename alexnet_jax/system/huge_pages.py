@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from alexnet_jax.system import signals
+
 VARIABLE, SETTING = 'GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1'
 CHOICE = Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
@@ -41,4 +43,7 @@ def enable() -> None:
     words = sys.orig_argv
     started_so = any(words[i : i + 2] == command for i in range(len(words)))
     if (missing := environment()) and started_so:
-        os.execve(sys.executable, [sys.executable, *words[1:]], os.environ | missing)
+        with signals.blocked():
+            os.execve(
+                sys.executable, [sys.executable, *words[1:]], os.environ | missing
+            )

@@ -17,6 +17,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from alexnet_jax.system import signals
+
 _TASKS = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
 _GPUS_ON_NODE = 'SLURM_GPUS_ON_NODE'
 # With these SLURM shows each task no other GPUs than its own.
@@ -70,6 +72,7 @@ def start(settings: Mapping[str, Any]) -> None:
         raise ValueError(f'{failure.removeprefix("error: ")} ({reason})') from error
     finally:
         watchdog.cancel()
+        signals.listen_again()  # jax's runtime has taken SIGTERM
     # Opens the connections while all are here: later, gloo gives up on a process that
     # is 30 seconds late, and the first may take longer to prepare a data set.
     multihost_utils.sync_global_devices('start')
@@ -203,11 +206,11 @@ def from_first(mine: Any) -> Any:
     """Process 0's value, in every process; all must call it at the same place.
 
     Args:
-      mine: anything that JSON can hold in 256 bytes; a tuple comes back as a list.
+      mine: anything that JSON can hold in 2,048 bytes; a tuple comes back as a list.
     """
     if jax.process_count() == 1:
         return mine
-    letter = np.zeros(256, np.uint8)
+    letter = np.zeros(2048, np.uint8)
     text = json.dumps(mine).encode()
     letter[: len(text)] = np.frombuffer(text, np.uint8)
     received = multihost_utils.broadcast_one_to_all(letter)

@@ -1,26 +1,115 @@
-"""SIGTERM and Ctrl-C: asked politely once, obeyed at once the second time."""
+"""SIGTERM and Ctrl-C: one line and the right status, in whatever a command is doing.
+
+Python runs its handlers in the main thread and between two of its instructions: not
+while XLA compiles there, and an exception that one raises is lost in a destructor or
+turned into an ImportError. So the handler of a command does nothing; the kernel's
+notice goes through a pipe to a thread, which ends the process, or tells the training
+loop, which saves a checkpoint first.
+"""
 
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+_listening = False
+_caught: list[int] | None = None  # of the loop that saves before it stops
+
+
+def listen() -> None:
+    """From now on a signal ends this command in one line, with 128 + its number.
+
+    Call it first of all, and again after what installs handlers of its own.
+    """
+    global _listening
+    for number in NUMBERS:
+        signal.signal(number, lambda *_: None)
+    if not _listening:
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(read,), daemon=True).start()
+        _listening = True
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)  # see `blocked`
+
+
+def listen_again() -> None:
+    """Takes the signals back from a library, if they were listened to."""
+    if _listening:
+        listen()
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Holds signals back from this thread and from processes that it starts.
+
+    A process that is started so has them blocked until it calls `listen`; none comes
+    to it while Python itself starts. In this process other threads still get them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
 
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT, so that a loop can checkpoint before it stops.
+    """Collects signals, so that a loop can checkpoint before it stops.
 
-    A second signal ends the program at once.
+    A second signal ends the program at once. Outside a command, in a notebook or a
+    test, it takes the signals itself, if it may: in the main thread.
     """
+    global _caught
     caught: list[int] = []
+    if _listening:
+        _caught = caught
+        try:
+            yield caught
+        finally:
+            _caught = None
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
 
     def note(number: int, _: object) -> None:
         if caught:
             raise SystemExit(128 + number)
         caught.append(number)
 
-    previous = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+    previous = {n: signal.signal(n, note) for n in NUMBERS}
     try:
         yield caught
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _watch(read: int) -> None:
+    while True:
+        for number in os.read(read, 64):
+            if number not in NUMBERS:
+                continue
+            if _caught is not None and not _caught:
+                _caught.append(number)
+            else:
+                _end(number)
+
+
+def _end(number: int) -> None:
+    """Leaves at once; what is on the disk is whole at every instant."""
+    again = ' again' if _caught else ''
+    with contextlib.suppress(OSError, ValueError):
+        # Not through sys.stderr, whose lock the main thread may hold.
+        line = f'signal {number}{again}: stopped; the same command goes on from what'
+        os.write(2, f'{line} is saved\n'.encode())
+    # Not imported for this alone.
+    if 'multiprocessing' in sys.modules:
+        for child in sys.modules['multiprocessing'].active_children():
+            child.kill()
+    os._exit(128 + number)
