@@ -7,7 +7,7 @@ several processes can take its rows of the same global batch.
 
 import bisect
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grain
@@ -142,6 +142,18 @@ def eval_batches(
 
     batches = grain.MapDataset.range(-(-size // batch_size)).map(load)
     return iter(batches.to_iter_dataset(_read_options(data)))
+
+
+def images_at(
+    dataset: PreparedDataset, split: str, places: Sequence[int]
+) -> np.ndarray:
+    """The stored squares at some places of a split, u8[N, stored, stored, 3]."""
+    read = _reader(dataset, split)
+    side = dataset.stored_size
+    found = np.empty((len(places), side, side, 3), np.uint8)
+    for row, place in enumerate(places):
+        found[row], _ = read(place, found[row])
+    return found
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:
