@@ -17,8 +17,8 @@ def of_split(
       instruction: a split, with a slice or without.
 
     Returns:
-      the file below config.data.data_dir where that is a folder that is there; otherwise
-      `<split>[<index>]`, TFDS's own instruction for the one example.
+      The file below config.data.data_dir where that is a folder that is there,
+      `test/cat/1.jpg`; otherwise `test[17]`, TFDS's own instruction for one example.
     """
     source = None
     if data.source == 'folder':
