@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import build, train
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.run import checkpoint, config_file, nonfinite, progress
+from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.run import checkpoint, config_file, inputs, nonfinite, progress
 from alexnet_jax.run import workdir as workdir_lib
 from alexnet_jax.system import tables
 from alexnet_jax.system.files import read_json
@@ -89,8 +89,11 @@ def _make_step(dump: Dump) -> str:
         steps_per_epoch=training.length.steps_per_schedule_epoch,
     )
     batch = mesh_lib.put_batch(next(batches), mesh, batch_size)
+    held = inputs.of_run(
+        dump.folder, inputs.Inputs(dataset.class_names, dataset.mean_image)
+    )
     mean = mesh_lib.put_everywhere(
-        pipeline.mean_to_subtract(dataset, config.data), mesh
+        augment.mean_to_subtract(held.mean_image, config.data), mesh
     )
     before = jax.tree.map(mesh_lib.to_host, state.params)
     state, metrics = training.train_step(state, batch, mean)

@@ -13,11 +13,12 @@ from alexnet_jax import build, memory, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
-from alexnet_jax.data import pipeline, prepare, report
+from alexnet_jax.data import augment, pipeline, prepare, report
 from alexnet_jax.run import (
     checkpoint,
     config_file,
     health,
+    inputs,
     log_window,
     nonfinite,
     overview,
@@ -109,8 +110,11 @@ def attempt(
     network, mesh, length = training.network, training.mesh, training.length
     batch_size = config.train.batch_size
     last = min(stop_at_step or length.total_steps, length.total_steps)
+    held = inputs.of_run(
+        workdir, inputs.Inputs(dataset.class_names, dataset.mean_image)
+    )
     mean = mesh_lib.put_everywhere(
-        pipeline.mean_to_subtract(dataset, config.data), mesh
+        augment.mean_to_subtract(held.mean_image, config.data), mesh
     )
     evaluate = validation.make_evaluation(config, dataset, network, mesh, mean)
     startup.end('data')
@@ -156,6 +160,7 @@ def attempt(
     as_json = config_file.to_json(config)
     if processes.is_first():
         workdir_lib.remove_results(workdir, unless=first == length.total_steps)
+        inputs.write(workdir, held)
         provenance.write_config(workdir, as_json)
         provenance.write_provenance(workdir, {'first_step': first, 'rate_cuts': cuts})
         overview.print_overview(config, network, mesh, state, workdir, length)

@@ -54,18 +54,19 @@ def make_evaluation(
             batch_size=batch_size,
             rows=mesh_lib.local_rows(mesh, batch_size),
         )
-        sums = []
+        made = []
         for batch in batches:
             if processes.agree(bool(signals)):
                 return None
             on_devices = mesh_lib.put_batch(batch, mesh, batch_size)
-            sums.append(np.asarray(eval_step(params, on_devices, mean)))
+            made.append(np.asarray(eval_step(params, on_devices, mean)))
+        rows = np.concatenate(made, axis=1)
         expected = pipeline.num_examples(dataset, split)
-        seen = round(sum(float(batch_sums[-1]) for batch_sums in sums))
+        seen = round(rows[-1].sum())
         if seen != expected:
             raise RuntimeError(
                 f'evaluated {seen} of the {expected} examples of {split}'
             )
-        return metrics.mean(sums, prefix)
+        return metrics.mean_of_rows(rows, prefix)
 
     return evaluate

@@ -4,6 +4,7 @@ sources      what a source is: a folder of images (`folders`; `listing` and
              `entries` find out what is in it), or a set of TFDS (`tfds_sets`;
              `foreign`, what its files may say)
 images       one image file to the pixels that are stored
+photographs files and folders of images, read for a trained network
 shards       the files of records, and the processes that write them
 prepared     a prepared set on disk; `manifest`, what it says of itself
 metadata     the same in TFDS's form; `plain_files`, the mean as plain files

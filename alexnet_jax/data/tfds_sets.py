@@ -14,7 +14,11 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import disk, foreign, hashing, sources, splits
-from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
+from alexnet_jax.data.sources import (
+    Example,
+    NoLabelsError,
+    SourceNotFoundError,
+)
 from alexnet_jax.system import locks
 
 RENDERED = 'rendered_shapes'  # TFDS generates it without the network
@@ -33,6 +37,7 @@ class TfdsRows:
     split: str
     start: int
     stop: int
+    unlabelled: bool = False  # labels of -1 are wanted, not refused
 
     def read(self) -> Iterator[Example]:
         """The encoded images, each with `<split>[<index>]` as its name."""
@@ -55,8 +60,8 @@ class TfdsRows:
             ).as_numpy_iterator()
         for i, example in enumerate(examples, self.start):
             label = int(example[label_key])
-            if label < 0:
-                raise SourceReadError(
+            if label < 0 and not self.unlabelled:
+                raise NoLabelsError(
                     f'the split {self.split!r} of {self.name} has no labels; choose '
                     'others with --config.data.train_split=…, validation_split, '
                     'test_split'

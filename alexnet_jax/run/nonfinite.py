@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint, inputs
 from alexnet_jax.system import files, processes
 
 
@@ -85,7 +85,8 @@ def write_dump(workdir: Path, error: NonFiniteLossError, cuts: int) -> None:
     folder = dump_folder(workdir, error.step)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copy(workdir / 'config.json', folder)
+    for name in ('config.json', *inputs.FILES):
+        shutil.copy(workdir / name, folder)
     steps = checkpoint.saved_steps(workdir, 'checkpoints')
     for step in steps[-1:]:
         name = Path('checkpoints', str(step))

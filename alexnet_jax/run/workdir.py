@@ -13,6 +13,8 @@ from alexnet_jax.run import checkpoint, config_file
 from alexnet_jax.system import locks, processes
 from alexnet_jax.system.files import read_json
 
+EXPORTED = 'exported.json'  # says where a workdir without a run's state comes from
+
 
 def check_place(workdir: Path) -> Path:
     """Refuses a workdir that cannot be written, or whose path Orbax cannot take.
@@ -31,6 +33,12 @@ def check_place(workdir: Path) -> Path:
     if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
         raise ValueError(
             f'--workdir={workdir}: {standing} is not a directory that can be written'
+        )
+    if (workdir / EXPORTED).exists():
+        raise ValueError(
+            f'--workdir={workdir} was made by export_workdir and has no state of the '
+            'update to go on from; take another --workdir, and start from these layers '
+            f'with --config.init.workdir={workdir} and --config.init.copy'
         )
     for name in ('checkpoints', 'best'):
         if (workdir / name).exists() and not (workdir / name).is_dir():
