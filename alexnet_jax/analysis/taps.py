@@ -118,6 +118,8 @@ def make_tap_step(
             view = jnp.array(row), jnp.array(column), jnp.array(mirrored)
             made = compiled(params, images, mean, view)
             total = add(total, made) if total else made
-        return {tap: x / len(views) if len(views) > 1 else x for tap, x in total.items()}
+        return {
+            tap: x / len(views) if len(views) > 1 else x for tap, x in total.items()
+        }
 
     return step
