@@ -16,7 +16,7 @@ but for Caffe's merged net, whose response norm reaches across the seam.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -50,12 +50,6 @@ class Layer:
     def groups(self, towers: int) -> int:
         """How many towers' inputs the weighted sum keeps apart."""
         return towers if self.reads == 'own' else 1
-
-    def named_steps(self) -> Iterator[tuple[str, Step]]:
-        """Each step with its name within the layer; a second pool is `pool_2`."""
-        for i, step in enumerate(self.steps):
-            before = [other.name for other in self.steps[:i]].count(step.name)
-            yield f'{step.name}_{before + 1}' if before else step.name, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +112,15 @@ class Weighted(nnx.Module):
           mask: bool[B, ...], of its dropout in training.
 
         Returns:
-          `linear`, the weighted sum, and the output of each step by its name.
+          `linear`, the weighted sum, and the output of each step by its name; a second
+          pool is `pool_2`.
         """
         x = self.weighted_sum(x, towers)
         made = {'linear': x}
-        for name, step in self.layer.named_steps():
-            x = made[name] = step(x, towers, mask)
+        for i, step in enumerate(self.layer.steps):
+            before = [other.name for other in self.layer.steps[:i]].count(step.name)
+            x = step(x, towers, mask)
+            made[f'{step.name}_{before + 1}' if before else step.name] = x
         return made
 
     def read(self, x: Array, towers: Towers) -> Array:

@@ -248,19 +248,6 @@ def subtract_mean(images: Array, mean: Array, corner: Array, mirrored: Array) ->
     return images.astype(jnp.float32) - jax.vmap(part)(corner, mirrored)
 
 
-def take_view(
-    images: Array, mean: Array, view: tuple[Array, Array, Array], size: int
-) -> Array:
-    """One view of images u8[B, stored, stored, 3] less the mean, f32[B, S, S, 3]."""
-    row, column, mirrored = view
-    count, *_, channels = images.shape
-    corners = jnp.tile(jnp.stack([row, column]), (count, 1))
-    extent = (count, size, size, channels)
-    crops = jax.lax.dynamic_slice(images, (0, row, column, 0), extent)
-    crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
-    return subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
-
-
 def make_predict_step(
     network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
 ) -> Callable[[Params, Array, Array], Array]:
@@ -297,7 +284,14 @@ def _prediction(
     )
     def predict(params: Params, images: Array, mean: Array) -> Array:
         def of_view(view: tuple[Array, Array, Array]) -> Array:
-            crops = take_view(images, mean, view, size)
+            row, column, mirrored = view
+            count, *_, channels = images.shape
+            corners = jnp.tile(jnp.stack([row, column]), (count, 1))
+            crops = jax.lax.dynamic_slice(
+                images, (0, row, column, 0), (count, size, size, channels)
+            )
+            crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
+            crops = subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
             logits = merge(network, params)(scale * crops, tower_axis=TOWER)
             return jax.nn.log_softmax(logits)
 

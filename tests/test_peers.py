@@ -16,7 +16,6 @@ import pytest
 
 from alexnet_jax import layers, model, optimizer, randomness, step, train_state
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.analysis import taps
 from tests import reference_numpy
 from tests.conftest import load, network_of
 
@@ -439,7 +438,7 @@ def test_every_tap_is_torchs_to_five_digits(case, in_torch):
             torch.from_numpy(nchw(case.images)),
             {name: torch.from_numpy(x) for name, x in case.peer_params.items()},
         )
-    assert set(expected) == set(taps.shapes(case.network))
+    assert set(expected) == set(case.network.taps)
     for name, value in expected.items():
         agree(name, case.outputs[name], nhwc(value), 1e-5)
 
