@@ -129,9 +129,23 @@ def checked_config(holder: flags.FlagHolder) -> ConfigDict:
             f'error: --{holder.name}=NAME is needed, such as --{holder.name}=demo; '
             f'there are {names}, and files of your own'
         )
+    complete(holder)
     with user_errors():
         config_lib.validate(holder.value)
     return holder.value
+
+
+def complete(holder: flags.FlagHolder) -> None:
+    """Lets the config's file choose what depends on the overrides, and says what."""
+    flag = flags.FLAGS[holder.name]
+    with user_errors():
+        chosen = config_arguments.complete(
+            config_flags.get_config_filename(flag),
+            holder.value,
+            config_flags.get_override_values(flag),
+        )
+    if chosen:
+        print(f'{config_name(holder)}: {chosen}', flush=True)
 
 
 def config_name(holder: flags.FlagHolder) -> str:
