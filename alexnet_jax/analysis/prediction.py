@@ -53,7 +53,7 @@ def predict(network: trained.Trained, split: str, views: int) -> Predictions:
     )
     params = mesh_lib.put_params(network.params, network.network, mesh)
     mean = mesh_lib.put_everywhere(
-        pipeline.mean_to_subtract(dataset, config.data), mesh
+        augment.mean_to_subtract(network.mean_image, config.data), mesh
     )
     probabilities, labels = [], []
     batches = pipeline.eval_batches(

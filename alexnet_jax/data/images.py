@@ -51,7 +51,11 @@ def square(encoded: bytes, size: int, fit: str = 'crop') -> Image.Image:
     elif image.mode == 'P':
         # Its transparent colours count like the others, here as in RGBA.
         image.info.pop('transparency', None)
-    image = image.convert('RGB')
+    return resized(image.convert('RGB'), size, fit)
+
+
+def resized(image: Image.Image, size: int, fit: str = 'crop') -> Image.Image:
+    """Makes a square of an RGB image, as `square` does once it is decoded."""
     if fit == 'warp':
         return image.resize((size, size), Image.Resampling.BICUBIC)
     side = min(image.size)

@@ -144,19 +144,6 @@ def eval_batches(
     return iter(batches.to_iter_dataset(_read_options(data)))
 
 
-def mean_to_subtract(dataset: PreparedDataset, data: ConfigDict) -> np.ndarray:
-    """What `step.subtract_mean` takes from the crops.
-
-    As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
-    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each.
-    """
-    if data.mean == 'crop':
-        return dataset.mean_image
-    start = augment.centre_offset(dataset.stored_size, data.crop_size)
-    stop = start + data.crop_size
-    return dataset.mean_image[start:stop, start:stop]
-
-
 def num_examples(dataset: PreparedDataset, split: str) -> int:
     """Examples of a split of the prepared set; it may have a slice: 'train[:90%]'."""
     return sum(r.stop - r.start for r in read_ranges(dataset, split))
