@@ -6,12 +6,19 @@ import pytest
 from alexnet_jax.analysis import neighbours, probe
 
 
+def nearest(queries, batches, k) -> neighbours.Neighbours:
+    search = neighbours.Search(queries, k)
+    for batch in batches:
+        search.add(batch)
+    return search.found()
+
+
 def test_the_nearest_of_many_batches_are_those_of_all_at_once():
     rng = np.random.default_rng(0)
     images = rng.standard_normal((50, 3, 4), dtype=np.float32)
     queries = rng.standard_normal((7, 3, 4), dtype=np.float32)
     batches = np.split(images, [1, 9, 20, 41])
-    found = neighbours.nearest(queries, batches, 6)
+    found = nearest(queries, batches, 6)
     distances = np.linalg.norm(
         (queries[:, None] - images[None]).reshape(7, 50, -1).astype(np.float64), axis=2
     )
@@ -27,7 +34,7 @@ def test_pixels_are_compared_as_numbers_and_an_image_is_its_own_neighbour():
     images = rng.integers(0, 256, (5, 64, 64, 3), np.uint8)
     near = images.copy()
     near[:, 0, 0] ^= 1  # three pixels by 1: a distance of sqrt(3) among some 10,000
-    found = neighbours.nearest(near, [images], 9)
+    found = nearest(near, [images], 9)
     assert found.indices.shape == (5, 5)
     assert found.indices[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert found.distances[:, 0].max() < 0.01 * found.distances[:, 1].min()

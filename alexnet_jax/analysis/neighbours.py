@@ -6,7 +6,6 @@ between the features of random weights, are what it has to be compared with.
 """
 
 import dataclasses
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,33 +18,46 @@ class Neighbours:
     distances: np.ndarray  # f64[Q, k]
 
 
-def nearest(queries: np.ndarray, batches: Iterable[np.ndarray], k: int) -> Neighbours:
-    """The k nearest images of each query by Euclidean distance.
+class Search:
+    """Looks for the nearest images of some queries by Euclidean distance.
 
     Only the best so far are kept, so that any number of images may come.
 
     Args:
       queries: [Q, …], the features or pixels of each query.
-      batches: [n, …] each, those of the images among which it looks.
-      k: how many are wanted; fewer come back where there are not so many images.
+      k: how many are wanted; fewer are found where there are not so many images.
     """
-    flat = _flat(queries)
-    of_queries = np.einsum('qd,qd->q', flat, flat, dtype=np.float64)
-    best = np.full((len(flat), 0), np.inf)
-    indices = np.zeros((len(flat), 0), np.int64)
-    seen = 0
-    for batch in batches:
+
+    def __init__(self, queries: np.ndarray, k: int) -> None:
+        self._queries = _flat(queries)
+        self._squares = _squares(self._queries)
+        self._k = k
+        self._seen = 0
+        self._best = np.full((len(queries), 0), np.inf)
+        self._indices = np.zeros((len(queries), 0), np.int64)
+
+    def add(self, batch: np.ndarray) -> None:
+        """Takes [n, …], the next images among which it looks."""
         images = _flat(batch)
-        of_images = np.einsum('nd,nd->n', images, images, dtype=np.float64)
-        squares = of_queries[:, None] + of_images - 2.0 * (flat @ images.T)
-        best = np.concatenate([best, squares], axis=1)
-        numbers = np.broadcast_to(np.arange(seen, seen + len(images)), squares.shape)
-        indices = np.concatenate([indices, numbers], axis=1)
-        order = np.argsort(best, axis=1, kind='stable')[:, :k]
-        best = np.take_along_axis(best, order, axis=1)
-        indices = np.take_along_axis(indices, order, axis=1)
-        seen += len(images)
-    return Neighbours(indices, np.sqrt(np.maximum(best, 0.0)))
+        products = self._queries @ images.T
+        squares = self._squares[:, None] + _squares(images) - 2.0 * products
+        numbers = np.arange(self._seen, self._seen + len(images))
+        self._seen += len(images)
+        best = np.concatenate([self._best, squares], axis=1)
+        indices = np.concatenate(
+            [self._indices, np.broadcast_to(numbers, squares.shape)], axis=1
+        )
+        order = np.argsort(best, axis=1, kind='stable')[:, : self._k]
+        self._best = np.take_along_axis(best, order, axis=1)
+        self._indices = np.take_along_axis(indices, order, axis=1)
+
+    def found(self) -> Neighbours:
+        """The nearest of all images that came."""
+        return Neighbours(self._indices, np.sqrt(np.maximum(self._best, 0.0)))
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    return np.einsum('nd,nd->n', rows, rows, dtype=np.float64)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

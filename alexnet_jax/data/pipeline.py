@@ -7,7 +7,7 @@ several processes can take its rows of the same global batch.
 
 import bisect
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grain
@@ -142,6 +142,18 @@ def eval_batches(
 
     batches = grain.MapDataset.range(-(-size // batch_size)).map(load)
     return iter(batches.to_iter_dataset(_read_options(data)))
+
+
+def images_at(
+    dataset: PreparedDataset, split: str, indices: Sequence[int]
+) -> np.ndarray:
+    """The images of these places in a split, uint8[N,stored,stored,3]."""
+    read = _reader(dataset, split)
+    shape = (len(indices), dataset.stored_size, dataset.stored_size, 3)
+    images = np.empty(shape, np.uint8)
+    for i, index in enumerate(indices):
+        images[i], _ = read(index, images[i])
+    return images
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:
