@@ -27,6 +27,8 @@ step        the compiled train, evaluation and prediction steps
 taps        the compiled activations of any layer and step
 train       train_and_evaluate: the whole run, top to bottom
 validation  the errors of a split while a run trains
+predict     the classes of photographs
+export_workdir no more of a run than prediction needs
 evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
 figures     draws the curves of runs

@@ -19,7 +19,10 @@ LEVELS = [
     ('the command line', ['system/command_line', 'system/config_arguments']),
     ('a run', ['run', 'summary', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
-    ('commands', ['main', 'prepare', 'evaluate', 'figures']),
+    (
+        'commands',
+        ['main', 'prepare', 'evaluate', 'predict', 'export_workdir', 'figures'],
+    ),
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}

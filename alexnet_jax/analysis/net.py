@@ -23,8 +23,11 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model, summary, train_state
 from alexnet_jax import step as step_lib
 from alexnet_jax import taps as taps_lib
+from alexnet_jax.analysis import streams
+from alexnet_jax.analysis import views as views_lib
 from alexnet_jax.data import augment
 from alexnet_jax.data import images as images_lib
+from alexnet_jax.data.photographs import Photograph
 from alexnet_jax.run import trained
 from alexnet_jax.system import config_arguments
 
@@ -142,7 +145,10 @@ class Net:
         The result may still be on its way when this returns; `np.asarray` waits.
         """
         step = _predict_step(
-            self.network, self._mesh, self._views(views), self.config.data.scale
+            self.network,
+            self._mesh,
+            views_lib.views(self.config.data, views),
+            self.config.data.scale,
         )
         return functools.partial(self._apply, step)
 
@@ -160,7 +166,7 @@ class Net:
         step = _activations_step(
             self.network,
             self._mesh,
-            self._views(views),
+            views_lib.views(self.config.data, views),
             tuple(taps),
             self.config.data.scale,
         )
@@ -181,29 +187,16 @@ class Net:
     def _run(
         self, compiled: Callable[[np.ndarray], Made], squares: np.ndarray
     ) -> Iterator[Made]:
-        """Batches of at most `batch_size`, of few sizes, since each is compiled."""
-        for start in range(0, len(squares), self.batch_size):
-            batch = squares[start : start + self.batch_size]
-            count = len(batch)
-            size = min(self.batch_size, 1 << (count - 1).bit_length())
-            padding = [(0, size - count)] + [(0, 0)] * 3
-            made = compiled(np.pad(batch, padding))
-            yield jax.tree.map(lambda x, n=count: np.asarray(x)[:n], made)
+        pictures = (Photograph(Path(), square) for square in squares)
+        for _, made in streams.batches(compiled, pictures, self.batch_size):
+            assert made is not None
+            yield made
 
     @property
     def _mesh(self) -> Mesh:
         return mesh_lib.make_mesh(
             data=1, tower=1, towers=self.network.towers, batch_size=1
         )
-
-    def _views(self, views: int) -> tuple[step_lib.View, ...]:
-        data = self.config.data
-        if views == 1:
-            centre = augment.centre_offset(data.stored_size, data.crop_size)
-            return ((centre, centre, False),)
-        if views == 10:
-            return tuple(augment.ten_views(data.stored_size, data.crop_size))
-        raise ValueError(f'views={views}: expected 1 or 10')
 
 
 def load(workdir: str | os.PathLike[str], *, checkpoint: str = 'best') -> Net:

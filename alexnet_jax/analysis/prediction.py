@@ -8,6 +8,7 @@ import numpy as np
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics
 from alexnet_jax import step as step_lib
+from alexnet_jax.analysis import views as views_lib
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import trained
 
@@ -39,8 +40,6 @@ def predict(network: trained.Trained, split: str, views: int) -> Predictions:
             f'(config.data.{split}_split is empty)'
         )
     dataset = prepare.open_prepared(config.data)
-    stored, crop = dataset.stored_size, config.data.crop_size
-    centre = augment.centre_offset(stored, crop)
     batch_size = config.train.eval_batch_size
     mesh = mesh_lib.make_mesh(
         data=0, tower=0, towers=network.network.towers, batch_size=batch_size
@@ -48,7 +47,7 @@ def predict(network: trained.Trained, split: str, views: int) -> Predictions:
     predict_step = step_lib.make_predict_step(
         network.network,
         mesh,
-        augment.ten_views(stored, crop) if views == 10 else [(centre, centre, False)],
+        views_lib.views(config.data, views),
         config.data.scale,
     )
     params = mesh_lib.put_params(network.params, network.network, mesh)

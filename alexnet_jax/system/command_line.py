@@ -82,8 +82,7 @@ def _given(argv: Sequence[str], name: str) -> str | None:
 
 def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
     """Usage, flags and configs on the first screen; then every key of a config."""
-    if hasattr(signal, 'SIGPIPE'):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # … --help | head
+    end_when_nobody_reads()
     main = sys.modules['__main__']
     spec = main.__spec__
     command = spec.name.removesuffix('.__main__') if spec else Path(argv[0]).stem
@@ -110,6 +109,12 @@ def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
             'change when a run goes on:'
         )
         print(config_arguments.describe_keys(config, name))
+
+
+def end_when_nobody_reads() -> None:
+    """Ends the program quietly where its output is cut off: `… --help | head`."""
+    if hasattr(signal, 'SIGPIPE'):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def reject_positionals(argv: Sequence[str]) -> None:
