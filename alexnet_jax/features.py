@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         views.warn_without_mirrors(trained.config, _VIEWS.value)
         taps = _LAYERS.value or [trained.network.layers[-2].name]
         features.shapes(trained, taps)  # a wrong name, before anything is read
-        if paths:
+        if not _SPLIT.value:
             count, pictures = features.files_of(trained, paths)
         else:
             # It imports TensorFlow, which files do not need.

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
         from alexnet_jax.data import pipeline
 
         train = prepared_split.open_split(trained.config, 'train', _LIMIT.value)
-        if paths:
+        if not _SPLIT.value:
             _, queries = features.files_of(trained, paths)
         else:
             queries = prepared_split.open_split(

@@ -31,8 +31,8 @@ FROM_SCRATCH = (
 # Batch, epochs, rate; the width is the other run's.
 FROM_RUN = (
     (0, 16, 30.0, 0.005),
-    (500, 32, 15.0, 0.01),
-    (5_000, 64, 10.0, 0.01),
+    (500, 32, 10.0, 0.01),
+    (5_000, 64, 8.0, 0.01),  # not measured
 )
 # The new last layer learns alone for this part of the run, so that its first, random
 # gradients do not undo what the others know; then they follow at a part of its rate.

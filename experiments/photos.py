@@ -157,12 +157,20 @@ def best_probe(source: Path, config: ConfigDict) -> dict[str, Any]:
     """The probe of the layer that does best on the photographs that steer."""
     net = alexnet_jax.load(source)
     data = config.data
-    splits = [
+    train_set, held_out, test_set = (
         examples(net, config, split)
         for split in (data.train_split, data.validation_split, data.test_split)
-    ]
+    )
+
+    def of_tap(
+        tap: str, found: tuple[Mapping[str, np.ndarray], np.ndarray]
+    ) -> probe.Examples:
+        return probe.Examples(found[0][tap], found[1])
+
     found = {
-        tap: probe.fit(*(probe.Examples(x[tap], labels) for x, labels in splits))
+        tap: probe.fit(
+            of_tap(tap, train_set), of_tap(tap, held_out), of_tap(tap, test_set)
+        )
         for tap in TAPS
     }
     tap = min(TAPS, key=lambda tap: found[tap].held_out_error)
@@ -209,17 +217,19 @@ def main(argv: Sequence[str]) -> None:
         source = work / 'source'
         config = source_config(work / 'source-photographs')
         config_lib.validate(config)
-        trained = train.train_and_evaluate(config, source)
+        if not (source / 'result.json').exists():
+            train.train_and_evaluate(config, source)
         if not (out / 'setting.json').exists():
             setting = {
-                'source': {'config': config.to_dict(), 'result': trained},
+                'source': files.read_json(source / 'result.json'),
+                'source_config': dict(config_lib.flat(config)),
                 'provenance': provenance.provenance(),
             }
             files.write_json(out / 'setting.json', setting)
         cells = [
             (size, seed, arm)
             for arm in _ARMS.value
-            for seed in range(_SEEDS.value)
+            for seed in map(int, _SEEDS.value)
             for size in _SIZES.value
         ]
         for size, seed, arm in cells:
@@ -256,7 +266,7 @@ if __name__ == '__main__':
     _WORK = flags.DEFINE_string(
         'work', 'runs/photos', 'Where links, records and runs are kept.'
     )
-    _SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds 0 … N−1.', lower_bound=1)
+    _SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'With commas between.')
     _SIZES = flags.DEFINE_multi_enum(
         'size', [str(size) for size in SIZES], [str(size) for size in SIZES],
         'Photographs; may be given several times.',

@@ -107,9 +107,9 @@ def _rows(
     pictures: Sequence[Photograph], class_names: Sequence[str]
 ) -> dict[str, list[str]]:
     rows = {'image': [str(picture.path) for picture in pictures]}
-    labels = [getattr(picture, 'label', None) for picture in pictures]
-    if None not in labels:
-        rows['class'] = [class_names[label] for label in labels]
+    classes = [class_names[p.label] for p in pictures if p.label is not None]
+    if classes:
+        rows['class'] = classes
     return rows
 
 

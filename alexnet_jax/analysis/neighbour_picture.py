@@ -45,7 +45,9 @@ def draw(
     for _ in kinds:
         widths += [gap, *[1.0] * k]
     figure = drawing.figure(SIDE * sum(widths) + 0.1, (SIDE + 0.04) * len(shown) + 0.6)
-    figure.get_layout_engine().set(w_pad=0.008, h_pad=0.012, wspace=0, hspace=0)
+    figure.set_layout_engine(
+        'constrained', w_pad=0.008, h_pad=0.012, wspace=0, hspace=0
+    )
     grid = figure.add_gridspec(len(shown), len(widths), width_ratios=widths)
     for row, i in enumerate(shown):
         query = found.queries[i]

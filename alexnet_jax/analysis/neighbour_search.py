@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Found:
 
 def search(
     net: Net,
-    pictures: Sequence[Photograph] | Any,
+    pictures: Iterable[Photograph],
     train: PreparedSplit,
     *,
     layer: str,
@@ -110,11 +110,11 @@ def search(
             trained, by_random = made
             searches[layer].add(trained[layer])
             searches[RANDOM].add(by_random[layer])
-            pixels = np.stack([picture.pixels for picture in batch])
+            pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
             searches[PIXELS].add(_crops(net, pixels))
             for tap in probed:
                 kept[tap].append(trained[tap])
-            labels += [picture.label for picture in batch]
+            labels += [p.label for p in batch if p.label is not None]
             bar.update(len(batch))
     of_train = np.array(labels, np.int32)
     known = np.array([-1 if q.label is None else q.label for q in queries])
@@ -130,14 +130,16 @@ def search(
     )
 
 
-def _readable(pictures: Any, class_names: Sequence[str]) -> tuple[list[Query], int]:
+def _readable(
+    pictures: Iterable[Photograph], class_names: Sequence[str]
+) -> tuple[list[Query], int]:
     queries, bad = [], 0
     for picture in pictures:
         if picture.pixels is None:
             print(f'skipped {picture.path}: {picture.problem}', file=sys.stderr)
             bad += 1
             continue
-        label = getattr(picture, 'label', None)
+        label = picture.label
         if label is None:  # a file, whose folder may be named after its class
             folder = picture.path.absolute().parent.name
             label = class_names.index(folder) if folder in class_names else None

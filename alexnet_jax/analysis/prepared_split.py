@@ -1,4 +1,4 @@
-"""The images of a prepared split, one by one and in order, as files of photographs are."""
+"""The images of a prepared split, one by one and in order, as those of files come."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,15 +14,8 @@ BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled(Photograph):
-    """An image of a split; its path is the split and its place in it, `test:17`."""
-
-    label: int = -1
-
-
-@dataclasses.dataclass(frozen=True)
 class PreparedSplit:
-    """A split of a prepared set.
+    """A split of a prepared set; an image's path is its split and place, `test:17`.
 
     Attributes:
       name: as it was asked for, such as 'test'.
@@ -36,7 +29,7 @@ class PreparedSplit:
     dataset: PreparedDataset
     count: int
 
-    def __iter__(self) -> Iterator[Labelled]:
+    def __iter__(self) -> Iterator[Photograph]:
         number = 0
         for batch in pipeline.eval_batches(
             self.dataset, self.config.data, split=self.instruction, batch_size=BATCH
@@ -44,7 +37,8 @@ class PreparedSplit:
             for pixels, label in zip(batch['image'], batch['label'], strict=True):
                 if number == self.count:
                     return
-                yield Labelled(Path(f'{self.name}:{number}'), pixels, '', int(label))
+                path = Path(f'{self.name}:{number}')
+                yield Photograph(path, pixels, label=int(label))
                 number += 1
 
 
@@ -61,7 +55,7 @@ def open_split(config: ConfigDict, name: str, limit: int = 0) -> PreparedSplit:
       ValueError: there is no such split, or its data are not there.
     """
     key = f'{name}_split'
-    instruction = config.data[key] if key in config.data else name
+    instruction = dict(config.data).get(key, name)
     if not instruction:
         raise ValueError(
             f'the run has no {name} split (config.data.{key} is empty); name another, '
