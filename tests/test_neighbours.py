@@ -1,9 +1,18 @@
 """Nearest neighbours, their precision, and the linear probe."""
 
+import dataclasses
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+import alexnet_jax
+from alexnet_jax import train_state
 from alexnet_jax.analysis import neighbours, probe
+from alexnet_jax.data import pipeline, prepare
+from tests.conftest import Ended, run_here
 
 
 def nearest(queries, batches, k) -> neighbours.Neighbours:
@@ -85,3 +94,102 @@ def test_a_probe_takes_the_penalty_that_the_held_out_images_choose():
     assert found in alone
     with pytest.raises(ValueError, match='two classes'):
         probe.fit(probe.Examples(np.zeros((2, 3)), np.zeros(2)), *sets[1:])
+
+
+def run_neighbours(workdir: Path, *arguments: object) -> Ended:
+    return run_here('alexnet_jax.neighbours', f'--workdir={workdir}', *arguments)
+
+
+@pytest.fixture(scope='module')
+def found(whole_run, tmp_path_factory) -> tuple[Ended, Path]:
+    """The command on 40 test images among 300 training images, with all it can do."""
+    out = tmp_path_factory.mktemp('neighbours')
+    done = run_neighbours(
+        whole_run['workdir'], '--split=test', '--queries=40', '--limit=300',
+        '--probe=fc7,conv1/linear', f'--output={out / "neighbours.json"}',
+        f'--figure={out / "neighbours.png"}', '--shown=3',
+    )  # fmt: skip
+    assert done.status == 0, done
+    return done, out
+
+
+def split_of(net: alexnet_jax.Net, split: str, count: int) -> dict[str, np.ndarray]:
+    dataset = prepare.open_prepared(net.config.data)
+    return next(
+        pipeline.eval_batches(dataset, net.config.data, split=split, batch_size=count)
+    )
+
+
+def test_the_command_finds_the_neighbours_by_layer_pixels_and_random_weights(
+    whole_run, found
+):
+    net = alexnet_jax.load(whole_run['workdir'])
+    data = net.config.data
+    train = split_of(net, data.train_split, 300)
+    test = split_of(net, data.test_split, 40)
+    random = dataclasses.replace(net, params=train_state.initial_params(net.network, 1))
+    spaces = {
+        'fc7': [net.activations(x['image'], 'fc7')['fc7'] for x in (test, train)],
+        'pixels': [x['image'][:, 2:30, 2:30].astype(float) for x in (test, train)],
+        'random weights': [
+            random.activations(x['image'], 'fc7')['fc7'] for x in (test, train)
+        ],
+    }
+    record = json.loads((found[1] / 'neighbours.json').read_text())
+    assert [each['image'] for each in record] == [f'test:{i}' for i in range(40)]
+    for name, (queries, images) in spaces.items():
+        differences = (queries[:, None] - images[None]).reshape(40, 300, -1)
+        distances = np.sort(np.linalg.norm(differences.astype(float), axis=2), axis=1)
+        got = [[near['distance'] for near in each['nearest'][name]] for each in record]
+        np.testing.assert_allclose(got, distances[:, :6], rtol=1e-3)
+        nearest = record[0]['nearest'][name][0]
+        place = int(nearest['image'].removeprefix('train:'))
+        names = prepare.open_prepared(data).class_names
+        assert nearest['class'] == names[train['label'][place]]
+
+
+def test_the_command_prints_precision_and_the_error_of_each_probe(found):
+    record = json.loads((found[1] / 'neighbours.json').read_text())
+    same = [
+        near['class'] == each['class']
+        for each in record
+        for near in each['nearest']['fc7']
+    ]
+    lines = [line.split() for line in found[0].out.splitlines()]
+    assert lines[0][:5] == ['40', 'queries', 'among', '300', 'training']
+    precision = next(line for line in lines if line[0] == 'fc7')
+    assert precision[2] == f'{np.mean(same):.1%}'
+    assert {'pixels', 'random', 'chance'} <= {line[0] for line in lines}
+    probes = lines[next(i for i, line in enumerate(lines) if line[0] == 'linear') + 1 :]
+    errors = {line[0]: float(line[3].removesuffix('%')) for line in probes[:2]}
+    assert errors.keys() == {'fc7', 'conv1/linear'}
+    assert 0 < errors['fc7'] < 95
+
+
+def test_the_picture_has_a_row_for_each_query_and_three_groups_of_six(found):
+    picture = np.asarray(Image.open(found[1] / 'neighbours.png').convert('RGB'))
+    height, width, _ = picture.shape
+    assert width > 4 * height and width > 1500
+
+
+def test_queries_may_be_files_and_the_training_split_is_refused(whole_run, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'ring').mkdir()
+    pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'ring/a.png')
+    Image.fromarray(pixels).save(tmp_path / 'b.png')
+    (tmp_path / 'z.png').write_text('no image')
+    output = tmp_path / 'found.json'
+    done = run_neighbours(
+        whole_run['workdir'], tmp_path, '--limit=70', f'--output={output}'
+    )
+    assert done.status == 1 and 'z.png: no image' in done.err
+    record = {each['image']: each for each in json.loads(output.read_text())}
+    assert record[str(tmp_path / 'ring/a.png')]['class'] == 'ring'
+    assert record[str(tmp_path / 'b.png')]['class'] is None
+    done = run_neighbours(
+        whole_run['workdir'], tmp_path / 'b.png', '--limit=70', '--probe=fc7'
+    )
+    assert 'needs the classes of the queries' in done.error
+    done = run_neighbours(whole_run['workdir'], '--split=train')
+    assert 'would be its own neighbour' in done.error
