@@ -81,7 +81,7 @@ def test_a_wrong_folder_or_source_is_one_line(tmp_path):
         complete(tmp_path / 'nowhere')
     with pytest.raises(ValueError, match="no folder 'train'"):
         complete(make_folder(tmp_path, 4, ('validation', 'test')))
-    with pytest.raises(ValueError, match="data.source='cifar10'"):
+    with pytest.raises(ValueError, match=r"data\.source='cifar10'"):
         complete(tmp_path, **{'data.source': 'cifar10'})
 
 

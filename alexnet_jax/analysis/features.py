@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax import model
 from alexnet_jax.analysis import feature_files, streams
 from alexnet_jax.analysis.net import Net
 from alexnet_jax.data import images, photographs
@@ -20,9 +21,14 @@ def shapes(net: Net, taps: Sequence[str]) -> dict[str, tuple[int, ...]]:
     Raises:
       ValueError: there is no such tap.
     """
-    size = net.config.data.stored_size
-    square = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
-    made = jax.eval_shape(net.tapped(taps), square)
+    net.tapped(taps)  # knows the names
+    size = net.network.image_size
+
+    def activations(params: model.Params, images: jax.Array) -> dict[str, jax.Array]:
+        return model.merge(net.network, params).activations(images)
+
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    made = jax.eval_shape(activations, net.params, image)
     return {tap: made[tap].shape[1:] for tap in taps}
 
 
