@@ -181,7 +181,7 @@ def best_probe(source: Path, config: ConfigDict) -> dict[str, Any]:
 def table(runs: Sequence[Mapping[str, Any]]) -> report.Table:
     """Mean error over the seeds by size, with the smallest and the largest."""
     rows = [['photographs', 'arm', 'n', 'mean error', 'range', 'less the probe, mean']]
-    for size in dict.fromkeys(run['size'] for run in runs):
+    for size in sorted({run['size'] for run in runs}):
         own = [run for run in runs if run['size'] == size]
         by_arm = {
             arm: {run['seed']: run['error'] for run in own if run['arm'] == arm}
