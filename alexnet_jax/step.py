@@ -266,15 +266,8 @@ def make_predict_step(
       probabilities. `images` is u8[B, stored, stored, 3]; for `mean` see
       `subtract_mean`.
     """
-    predict = _prediction(network, mesh, views, scale)
-    return jax.jit(predict, compiler_options=options_for(mesh))
 
-
-def _prediction(
-    network: Network, mesh: Mesh, views: Sequence[View], scale: float
-) -> Callable[[Params, Array, Array], Array]:
-    """What `make_predict_step` and `make_eval_step` compile."""
-
+    @functools.partial(jax.jit, compiler_options=options_for(mesh))
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
@@ -319,16 +312,16 @@ def make_eval_step(
     """Compiles the evaluation of one batch; arguments as for `make_predict_step`.
 
     Returns:
-      (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
+      (params, batch, mean) → f32[4, B], `metrics.example_rows`. `batch` has
       `image: u8[B, stored, stored, 3]`, `label: i32[B]` and `mask: f32[B]`.
     """
-    predict = _prediction(network, mesh, views, scale)
+    # Not one program: compiled together, the probabilities could be rounded otherwise
+    # than those of the prediction, and a run's errors otherwise than its evaluation's.
+    predict = make_predict_step(network, mesh, views, scale)
+    rows = jax.jit(metrics.example_rows, out_shardings=replicated(mesh))
 
-    @functools.partial(
-        jax.jit, out_shardings=replicated(mesh), compiler_options=options_for(mesh)
-    )
     def eval_step(params: Params, batch: Batch, mean: Array) -> Array:
         log_probs = predict(params, batch['image'], mean)
-        return metrics.example_sums(log_probs, batch['label'], batch['mask'])
+        return rows(log_probs, batch['label'], batch['mask'])
 
     return eval_step

@@ -127,7 +127,8 @@ def test_a_damaged_file_of_the_workdir_is_one_line(whole_run, tmp_path, file):
 
 @pytest.mark.parametrize('views', [1, 10])
 def test_prediction_is_evaluations_on_the_same_pixels(whole_run, net, views):
-    found = prediction.predict(trained.load(whole_run['workdir']), 'test', views)
+    run = trained.load(whole_run['workdir'])
+    found = prediction.predict(run, prediction.open_split(run, 'test'), views)
     squares = squares_of_test_split(net.config, 70)  # more than one batch
     np.testing.assert_allclose(
         net.predict(squares, views=views), found.probabilities[:70], rtol=1e-4

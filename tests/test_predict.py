@@ -243,7 +243,7 @@ def test_an_exported_workdir_predicts_the_same_and_is_small(workdir, exported, f
     assert weights < size_of(exported) < 1.1 * weights + 60_000
     assert predict(exported, folder).out == predict(workdir, folder).out
     rows = [
-        ensembles.evaluate([w], views=1, split='test', which='best')[0]
+        ensembles.evaluate([w], views=1, split='test', which='best').rows[0]
         for w in (workdir, exported)
     ]
     assert {**rows[0], 'network': ''} == {**rows[1], 'network': ''}

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -42,7 +42,7 @@ class Problem:
 
 
 def of_files(
-    net: Net, files: Iterator[Path], *, top: int, views: int
+    net: Net, files: Iterable[Path], *, top: int, views: int
 ) -> Iterator[Guess | Problem]:
     """Guesses for files in their order, decoded as preparation does.
 
@@ -52,10 +52,17 @@ def of_files(
       top: how many classes of each.
       views: 1 or 10.
     """
-    names = frozenset(net.class_names)
     read = photographs.read(
         files, images.stored(net.config.data), ahead=2 * net.batch_size
     )
+    return of_photographs(net, read, top=top, views=views)
+
+
+def of_photographs(
+    net: Net, read: Iterable[photographs.Photograph], *, top: int, views: int
+) -> Iterator[Guess | Problem]:
+    """Guesses for what is decoded already; arguments as for `of_files`."""
+    names = frozenset(net.class_names)
     found = streams.batches(net.log_probabilities(views), read, net.batch_size)
     for batch, log_probs in found:
         rows = iter(() if log_probs is None else np.asarray(log_probs))

@@ -39,8 +39,9 @@ def draw(
     probabilities: Sequence[np.ndarray],
     path: Path,
     heading: str = '',
+    columns: int = COLUMNS,
 ) -> None:
-    """Draws images in rows of four, each above the bars of its guesses.
+    """Draws images in rows, each above the bars of its guesses.
 
     Args:
       pixels: u8[S, S, 3] each.
@@ -50,9 +51,10 @@ def draw(
       probabilities: of the same.
       path: of the picture.
       heading: of the whole.
+      columns: images in a row.
     """
-    rows = -(-len(pixels) // COLUMNS)
-    columns = min(COLUMNS, len(pixels))
+    columns = min(columns, len(pixels))
+    rows = -(-len(pixels) // columns)
     bars = max(map(len, classes))
     figure = drawing.figure(2.6 * columns, rows * (2.3 + 0.2 * bars) + 0.3)
     if heading:
@@ -61,7 +63,7 @@ def draw(
         2 * rows, columns, height_ratios=[2.0, 0.2 * bars] * rows
     )
     for i, image in enumerate(pixels):
-        row, column = divmod(i, COLUMNS)
+        row, column = divmod(i, columns)
         axes = figure.add_subplot(grid[2 * row, column])
         drawing.show_image(axes, image)
         axes.set_title(

@@ -6,14 +6,18 @@ The number of files does not matter: only those that are on their way are in mem
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from alexnet_jax.data import images
+
+Item = TypeVar('Item')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +72,7 @@ def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
 
 
 def read(
-    files: Iterable[Path],
-    stored: images.Stored,
-    *,
-    ahead: int,
-    threads: int = os.cpu_count() or 1,
+    files: Iterable[Path], stored: images.Stored, *, ahead: int
 ) -> Iterator[Photograph]:
     """Decodes files in their order, some of them ahead of who asks.
 
@@ -81,18 +81,30 @@ def read(
       stored: how preparation would store them; the pixels are those that it would
         give to a network.
       ahead: files that are decoded, or being decoded, before they are asked for.
-      threads: that decode; Pillow lets them run at the same time.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    return _in_threads(functools.partial(_read, stored=stored), files, ahead)
+
+
+def decode(
+    encoded: Iterable[tuple[str, bytes]], stored: images.Stored, *, ahead: int
+) -> Iterator[Photograph]:
+    """The same of images that are in memory, each with a name."""
+    return _in_threads(functools.partial(_decode, stored=stored), encoded, ahead)
+
+
+def _in_threads(
+    make: Callable[[Item], Photograph], items: Iterable[Item], ahead: int
+) -> Iterator[Photograph]:
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        files = iter(files)
+        items = iter(items)
         pending = collections.deque(
-            pool.submit(_read, file, stored) for file in itertools.islice(files, ahead)
+            pool.submit(make, item) for item in itertools.islice(items, ahead)
         )
         while pending:
             photograph = pending.popleft().result()
-            for file in itertools.islice(files, 1):
-                pending.append(pool.submit(_read, file, stored))
+            for item in itertools.islice(items, 1):
+                pending.append(pool.submit(make, item))
             yield photograph
     finally:
         pool.shutdown(cancel_futures=True)
@@ -102,10 +114,16 @@ def _read(file: Path, stored: images.Stored) -> Photograph:
     try:
         if not file.is_file():  # a pipe would be waited for
             return Photograph(file, None, 'not a file, or a link to nothing')
-        _, pixels = images.encode(file.read_bytes(), stored)
-    except OSError as error:  # Pillow's are among them
-        problem = error.strerror or images.why_undecodable(error)
-        return Photograph(file, None, problem)
-    except Exception as error:  # of which Pillow raises many kinds
-        return Photograph(file, None, images.why_undecodable(error))
-    return Photograph(file, pixels)
+        encoded = file.read_bytes()
+    except OSError as error:
+        return Photograph(file, None, error.strerror or str(error))
+    return _decode((os.fspath(file), encoded), stored)
+
+
+def _decode(named: tuple[str, bytes], stored: images.Stored) -> Photograph:
+    name, encoded = named
+    try:
+        _, pixels = images.encode(encoded, stored)
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        return Photograph(Path(name), None, images.why_undecodable(error))
+    return Photograph(Path(name), pixels)

@@ -145,15 +145,15 @@ def eval_batches(
 
 
 def images_at(
-    dataset: PreparedDataset, split: str, indices: Sequence[int]
+    dataset: PreparedDataset, split: str, places: Sequence[int]
 ) -> np.ndarray:
-    """The images of these places in a split, uint8[N,stored,stored,3]."""
+    """The stored squares at some places of a split, u8[N, stored, stored, 3]."""
     read = _reader(dataset, split)
-    shape = (len(indices), dataset.stored_size, dataset.stored_size, 3)
-    images = np.empty(shape, np.uint8)
-    for i, index in enumerate(indices):
-        images[i], _ = read(index, images[i])
-    return images
+    side = dataset.stored_size
+    found = np.empty((len(places), side, side, 3), np.uint8)
+    for row, place in enumerate(places):
+        found[row], _ = read(place, found[row])
+    return found
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:
