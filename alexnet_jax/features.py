@@ -9,12 +9,14 @@ be read is named, the others are done, and the exit status is 1.
 
     python -m alexnet_jax.features --workdir=runs/demo --split=test --format=hdf5 --output=test_features
 
-does the same of a split of the run's data set. docs/features.md has the files and how to
+does the same of a split of the run's data set, or of another, which --config.data.source,
+--config.data.data_dir and the like name as for evaluate. docs/features.md has the files and how to
 read them.
 """  # noqa: E501
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.system import huge_pages, tensorflow_log
 
@@ -25,7 +27,17 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import feature_files, features, net, views
+from alexnet_jax.run import config_file
 from alexnet_jax.system import command_line, compilation_cache
+
+_changes: dict[str, Any] = {}  # of config.data, by the command line
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; --config.data.key=value changes the config of the workdir."""
+    argv, changes = command_line.take_data_changes(argv, config_file.read)
+    _changes.update(changes)
+    return command_line.parse_flags(argv)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             # It imports TensorFlow, which files do not need.
             from alexnet_jax.analysis import prepared_split
 
-            pictures = prepared_split.open_split(trained.config, _SPLIT.value)
+            pictures = prepared_split.open_split(trained, _SPLIT.value, _changes)
             count = pictures.count
         written, bad = features.write(
             trained,
@@ -85,11 +97,12 @@ if __name__ == '__main__':
     _LAYERS = flags.DEFINE_list(
         'layers', [], 'Taps, with commas between; default: the last hidden layer.'
     )
-    _SPLIT = flags.DEFINE_string(
+    _SPLIT = flags.DEFINE_enum(
         'split',
         None,
-        "Instead of files: train, validation or test of the run's data set, or an "
-        "instruction such as 'train[:1000]'.",
+        ('train', 'validation', 'test'),
+        "Instead of files: a split of the run's data set, or of the one that "
+        '--config.data.… names.',
     )
     _VIEWS = flags.DEFINE_integer('views', 1, '1, the centre crop, or the mean of 10.')
     _FORMAT = flags.DEFINE_enum(
@@ -102,4 +115,4 @@ if __name__ == '__main__':
         'Features that are held; more are written in numbered parts.',
         lower_bound=1e-6,
     )
-    app.run(main, flags_parser=command_line.parse_flags)
+    app.run(main, flags_parser=parse_flags)

@@ -9,12 +9,13 @@ Queries are a split of the run's data set, or files and folders of your own.
     python -m alexnet_jax.neighbours --workdir=runs/demo --split=test --probe=conv1,fc7
 
 fits a linear classifier to the features of the training images besides, and prints its
-error on the queries. The training images must be at hand.
+error on the queries. The training images must be at hand; --config.data.data_dir and
+--config.data.prepared_dir say where, if not where they were in training.
 """  # noqa: E501
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.system import huge_pages, tensorflow_log
 
@@ -25,7 +26,17 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import drawing, features, net
+from alexnet_jax.run import config_file
 from alexnet_jax.system import command_line, compilation_cache, files, tables
+
+_changes: dict[str, Any] = {}  # of config.data, by the command line
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; --config.data.key=value changes the config of the workdir."""
+    argv, changes = command_line.take_data_changes(argv, config_file.read)
+    _changes.update(changes)
+    return command_line.parse_flags(argv)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -52,20 +63,14 @@ def main(argv: Sequence[str]) -> None:
             neighbour_search,
             prepared_split,
         )
-        from alexnet_jax.data import pipeline
 
-        train = prepared_split.open_split(trained.config, 'train', _LIMIT.value)
+        train = prepared_split.open_split(trained, 'train', _changes, _LIMIT.value)
         if not _SPLIT.value:
             _, queries = features.files_of(trained, paths)
         else:
             queries = prepared_split.open_split(
-                trained.config, _SPLIT.value, _QUERIES.value
+                trained, _SPLIT.value, _changes, _QUERIES.value
             )
-            if queries.instruction == train.instruction:
-                raise ValueError(
-                    f'--split={_SPLIT.value} is what is looked among: each image '
-                    'would be its own neighbour; name another split'
-                )
         found = neighbour_search.search(
             trained, queries, train,
             layer=layer, k=_NEIGHBOURS.value, seed=_SEED.value, probed=_PROBE.value,
@@ -87,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
         if _FIGURE.value:
             neighbour_picture.draw(
                 found,
-                functools.partial(pipeline.images_at, train.dataset, train.instruction),
+                train.split.images,
                 trained.class_names,
                 neighbour_picture.spread(found, _SHOWN.value),
                 Path(_FIGURE.value),
@@ -108,8 +113,11 @@ if __name__ == '__main__':
     _LAYER = flags.DEFINE_string(
         'layer', None, 'What distances are measured in; default: the last hidden layer.'
     )
-    _SPLIT = flags.DEFINE_string(
-        'split', None, "Instead of files: validation or test of the run's data set."
+    _SPLIT = flags.DEFINE_enum(
+        'split',
+        None,
+        ('validation', 'test'),
+        "Instead of files: a split of the run's data set.",
     )
     _QUERIES = flags.DEFINE_integer(
         'queries', 500, 'Images of the split that are queries, the first.',
@@ -127,4 +135,4 @@ if __name__ == '__main__':
     _FIGURE = flags.DEFINE_string('figure', None, 'The picture (png, svg, pdf).')
     _SHOWN = flags.DEFINE_integer('shown', 5, 'Queries in the picture.', lower_bound=1)
     _OUTPUT = flags.DEFINE_string('output', None, 'JSON file for all neighbours.')
-    app.run(main, flags_parser=command_line.parse_flags)
+    app.run(main, flags_parser=parse_flags)

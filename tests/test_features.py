@@ -189,7 +189,7 @@ def test_features_of_a_split_have_the_classes_and_come_in_parts(
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
     classes = [name for part in parts for name in part['class'].tolist()]
     assert classes == [dataset.class_names[label] for label in batch['label']]
-    assert parts[0]['image'][:2].tolist() == ['test:0', 'test:1']
+    assert parts[0]['image'][:2].tolist() == ['test[0]', 'test[1]']
     record = json.loads((out / 'features.json').read_text())
     assert record['layers'] == {'fc7': [expected.shape[1]]}
 

@@ -11,7 +11,7 @@ from PIL import Image
 import alexnet_jax
 from alexnet_jax import train_state
 from alexnet_jax.analysis import neighbours, probe
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import names, pipeline, prepare
 from tests.conftest import Ended, run_here
 
 
@@ -136,16 +136,16 @@ def test_the_command_finds_the_neighbours_by_layer_pixels_and_random_weights(
         ],
     }
     record = json.loads((found[1] / 'neighbours.json').read_text())
-    assert [each['image'] for each in record] == [f'test:{i}' for i in range(40)]
-    for name, (queries, images) in spaces.items():
+    assert [each['image'] for each in record] == [f'test[{i}]' for i in range(40)]
+    for space, (queries, images) in spaces.items():
         differences = (queries[:, None] - images[None]).reshape(40, 300, -1)
         distances = np.sort(np.linalg.norm(differences.astype(float), axis=2), axis=1)
-        got = [[near['distance'] for near in each['nearest'][name]] for each in record]
+        got = [[near['distance'] for near in each['nearest'][space]] for each in record]
         np.testing.assert_allclose(got, distances[:, :6], rtol=1e-3)
-        nearest = record[0]['nearest'][name][0]
-        place = int(nearest['image'].removeprefix('train:'))
-        names = prepare.open_prepared(data).class_names
-        assert nearest['class'] == names[train['label'][place]]
+        nearest = record[0]['nearest'][space][0]
+        dataset = prepare.open_prepared(data)
+        place = names.of_split(dataset, data, 'train').index(nearest['image'])
+        assert nearest['class'] == dataset.class_names[train['label'][place]]
 
 
 def test_the_command_prints_precision_and_the_error_of_each_probe(found):

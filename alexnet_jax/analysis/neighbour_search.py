@@ -191,7 +191,7 @@ def as_json(found: Found, train: PreparedSplit, class_names: Sequence[str]) -> A
     def of_query(i: int, each: neighbours.Neighbours) -> list[dict[str, Any]]:
         return [
             {
-                'image': f'{train.name}:{index}',
+                'image': train.names[index],
                 'class': class_names[found.labels[index]],
                 'distance': float(distance),
             }

@@ -1,68 +1,69 @@
 """The images of a prepared split, one by one and in order, as those of files come."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ml_collections import ConfigDict
-
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.analysis import prediction
+from alexnet_jax.analysis.net import Net
+from alexnet_jax.data import names, pipeline, prepare
 from alexnet_jax.data.photographs import Photograph
-from alexnet_jax.data.prepared import PreparedDataset
 
 BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSplit:
-    """A split of a prepared set; an image's path is its split and place, `test:17`.
+    """A split whose labels are those of a network.
 
     Attributes:
-      name: as it was asked for, such as 'test'.
-      instruction: what it reads, such as 'train[90%:]'.
-      count: of its images that are read.
+      split: see `prediction.Split`.
+      names: of its examples: files, or `test[17]` for the place in a split.
+      count: of the images that are read.
     """
 
-    name: str
-    instruction: str
-    config: ConfigDict
-    dataset: PreparedDataset
+    split: prediction.Split
+    names: list[str]
     count: int
 
     def __iter__(self) -> Iterator[Photograph]:
-        number = 0
+        split, number = self.split, 0
         for batch in pipeline.eval_batches(
-            self.dataset, self.config.data, split=self.instruction, batch_size=BATCH
+            split.dataset, split.data, split=split.instruction, batch_size=BATCH
         ):
             for pixels, label in zip(batch['image'], batch['label'], strict=True):
                 if number == self.count:
                     return
-                path = Path(f'{self.name}:{number}')
-                yield Photograph(path, pixels, label=int(label))
+                name = Path(self.names[number])
+                yield Photograph(name, pixels, label=int(split.labels[label]))
                 number += 1
 
 
-def open_split(config: ConfigDict, name: str, limit: int = 0) -> PreparedSplit:
-    """Opens a split of the data set of a run, preparing it if need be.
+def open_split(
+    net: Net, name: str, changes: Mapping[str, Any], limit: int = 0
+) -> PreparedSplit:
+    """Opens a split of the data set of a run, or of another, preparing it if need be.
 
     Args:
-      config: of the run; it says where the data are.
-      name: 'train', 'validation' or 'test' as the config defines them, or an
-        instruction such as 'train[:1000]'.
+      net: of a workdir.
+      name: 'train', 'validation' or 'test', as its config defines them.
+      changes: of config.data, see `prediction.data_for`.
       limit: how many images are read at most, from the start; 0 for all.
 
     Raises:
-      ValueError: there is no such split, or its data are not there.
+      ValueError: there is no such split, its data are not there, or they have classes
+        that the network does not know.
     """
-    key = f'{name}_split'
-    instruction = dict(config.data).get(key, name)
-    if not instruction:
-        raise ValueError(
-            f'the run has no {name} split (config.data.{key} is empty); name another, '
-            "such as --split=validation, or an instruction, --split='train[:100]'"
-        )
-    dataset = prepare.open_prepared(config.data)
+    data = prediction.data_for(net.config, name, changes, net.workdir or Path())
+    instruction = data[f'{name}_split'] or data.train_split
+    dataset = prepare.open_prepared(data)
+    labels = prediction.matched_labels(
+        dataset.class_names, net.class_names, data.source
+    )
     count = pipeline.num_examples(dataset, instruction)
     return PreparedSplit(
-        name, instruction, config, dataset, min(count, limit) if limit else count
+        prediction.Split(dataset, data, instruction, labels),
+        names.of_split(dataset, data, instruction),
+        min(count, limit) if limit else count,
     )

@@ -6,8 +6,9 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -56,6 +57,35 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if words & {'helpfull', 'helpxml'}:  # absl's, which ends with 1
             sys.exit(0)
         raise
+
+
+def take_data_changes(
+    argv: Sequence[str], read: Callable[[Path], ConfigDict]
+) -> tuple[list[str], dict[str, Any]]:
+    """Takes `--config.data.key=value` out of the command line of a trained network.
+
+    Args:
+      argv: of a command that has `--workdir` and no `--config`.
+      read: the config of a workdir.
+
+    Returns:
+      The other words, and the values that are other than in training, by the keys of
+      config.data.
+    """
+    words = {word.lstrip('-') for word in argv}
+    workdir = given(argv, 'workdir')
+    if not workdir or not any(w.startswith(('config', 'noconfig')) for w in words):
+        return list(argv), {}
+    with user_errors():
+        config = read(Path(workdir).expanduser().absolute())
+        left, changes = config_arguments.taken_out(argv, 'config', config)
+        for key, value in changes.items():
+            if not key.startswith('data.'):
+                raise ValueError(
+                    f'--config.{key}={value}: only values of config.data can be others '
+                    'than in training'
+                )
+    return left, {key.removeprefix('data.'): x for key, x in changes.items()}
 
 
 def _check_config_flag(argv: Sequence[str], name: str) -> None:
