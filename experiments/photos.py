@@ -204,6 +204,28 @@ def table(runs: Sequence[Mapping[str, Any]]) -> report.Table:
     return rows
 
 
+def read(record: Path) -> list[dict[str, Any]]:
+    """The runs so far."""
+    return [json.loads(line) for line in record.open()] if record.exists() else []
+
+
+def setting(source: Path, config: ConfigDict) -> dict[str, Any]:
+    """The run that the others start from, and where all ran; no folder of a machine."""
+    folders = ('data.data_dir', 'data.prepared_dir', 'init.workdir')
+    where = provenance.provenance()
+    return {
+        'source': files.read_json(source / 'result.json'),
+        'source_config': {
+            key: value for key, value in config_lib.flat(config) if key not in folders
+        },
+        'provenance': {
+            key: value
+            for key, value in where.items()
+            if key not in ('command', 'directory')
+        },
+    }
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs what is missing of the experiment and prints the table."""
     command_line.reject_positionals(argv)
@@ -211,7 +233,6 @@ def main(argv: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     data_dir = Path(_DATA_DIR.value).resolve()
     record = out / 'runs.jsonl'
-    runs = [json.loads(line) for line in record.open()] if record.exists() else []
     with command_line.user_errors():
         make_source_folder(data_dir, work / 'source-photographs')
         source = work / 'source'
@@ -220,12 +241,7 @@ def main(argv: Sequence[str]) -> None:
         if not (source / 'result.json').exists():
             train.train_and_evaluate(config, source)
         if not (out / 'setting.json').exists():
-            setting = {
-                'source': files.read_json(source / 'result.json'),
-                'source_config': dict(config_lib.flat(config)),
-                'provenance': provenance.provenance(),
-            }
-            files.write_json(out / 'setting.json', setting)
+            files.write_json(out / 'setting.json', setting(source, config))
         cells = [
             (size, seed, arm)
             for arm in _ARMS.value
@@ -235,7 +251,8 @@ def main(argv: Sequence[str]) -> None:
         for size, seed, arm in cells:
             size = int(size)
             key = {'size': size, 'seed': seed, 'arm': arm}
-            if any(key.items() <= run.items() for run in runs):
+            # Read anew: several processes may share the work.
+            if any(key.items() <= run.items() for run in read(record)):
                 continue
             begin = time.time()
             folder = work / f'{size}-{seed}'
@@ -249,11 +266,10 @@ def main(argv: Sequence[str]) -> None:
                 result = train.train_and_evaluate(config, workdir)
                 outcome = {'error': result['test/top1_error'], 'result': result}
             run = {**key, **outcome, 'seconds': round(time.time() - begin)}
-            runs.append(run)
             with record.open('a') as file:
                 file.write(json.dumps(run) + '\n')
             print(f'{key}: error {run["error"]:.2%}', flush=True)
-    found = [table(runs)]
+    found = [table(read(record))]
     files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
     print(report.as_text(found))
 
