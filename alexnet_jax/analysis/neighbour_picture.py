@@ -44,11 +44,24 @@ def draw(
     widths = [1.0]
     for _ in kinds:
         widths += [gap, *[1.0] * k]
-    figure = drawing.figure(SIDE * sum(widths) + 0.1, (SIDE + 0.04) * len(shown) + 0.6)
-    figure.set_layout_engine(
-        'constrained', w_pad=0.008, h_pad=0.012, wspace=0, hspace=0
+    left, top, between = 0.25, 0.3, 0.06  # inches
+    width = SIDE * sum(widths) + between * (len(widths) - 1)
+    height = (SIDE + between) * len(shown) - between
+    whole_width, whole_height = left + width + 0.05, top + height + 0.05
+    figure = drawing.figure(whole_width, whole_height)
+    # Laid out by hand: titles are wider than the images below them.
+    figure.set_layout_engine('none')
+    grid = figure.add_gridspec(
+        len(shown),
+        len(widths),
+        width_ratios=widths,
+        left=left / whole_width,
+        right=(left + width) / whole_width,
+        bottom=0.05 / whole_height,
+        top=(0.05 + height) / whole_height,
+        wspace=between * len(widths) / (SIDE * sum(widths)),
+        hspace=between / SIDE,
     )
-    grid = figure.add_gridspec(len(shown), len(widths), width_ratios=widths)
     for row, i in enumerate(shown):
         query = found.queries[i]
         axes = figure.add_subplot(grid[row, 0])
