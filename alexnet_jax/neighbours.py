@@ -71,6 +71,14 @@ def main(argv: Sequence[str]) -> None:
             queries = prepared_split.open_split(
                 trained, _SPLIT.value, _changes, _QUERIES.value
             )
+            asked, among = queries.split, train.split
+            if (asked.dataset.directory, asked.instruction) == (
+                among.dataset.directory, among.instruction
+            ):  # fmt: skip
+                raise ValueError(
+                    f'--split={_SPLIT.value} is what is looked among: each image would '
+                    'be its own neighbour; name another split'
+                )
         found = neighbour_search.search(
             trained, queries, train,
             layer=layer, k=_NEIGHBOURS.value, seed=_SEED.value, probed=_PROBE.value,

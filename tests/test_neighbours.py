@@ -191,5 +191,7 @@ def test_queries_may_be_files_and_the_training_split_is_refused(whole_run, tmp_p
         whole_run['workdir'], tmp_path / 'b.png', '--limit=70', '--probe=fc7'
     )
     assert 'needs the classes of the queries' in done.error
-    done = run_neighbours(whole_run['workdir'], '--split=train')
+    done = run_neighbours(
+        whole_run['workdir'], '--split=test', '--config.data.test_split=train'
+    )
     assert 'would be its own neighbour' in done.error
