@@ -5,7 +5,8 @@
         --config.init.workdir=RUN
 
 DIR holds `train/<class>/*.jpg`, and `validation/` and `test/` likewise if you have
-them; without `validation/` a fifth of `train/` steers. The first command trains a net
+them; without `validation/` a fifth of `train/` steers. `<class>/*.jpg` alone is
+divided (docs/preparation.md). The first command trains a net
 from scratch, the second goes on from the layers of another run of photographs, which
 needs far fewer of them. Whatever you set yourself stays as you set it.
 experiments/records/photos/table.md has what both reach.
@@ -68,14 +69,16 @@ def complete(config: ConfigDict, given: Mapping[str, Any]) -> str:
             f'config.data.source={config.data.source!r}: the config photos counts the '
             'images of a folder; take the config clothing for other sets'
         )
-    folder = Path(config.data.data_dir).expanduser()
-    for split in ('validation', 'test'):
-        if (folder / split).is_dir():
-            config.data[f'{split}_split'] = split
-            if split == 'validation':
-                config.data.train_split = 'train'
+    # Within the function: a config is looked at where no data are read.
+    from alexnet_jax.data import listing
+
+    sizes = listing.open_folder(config.data).split_sizes
+    if 'validation' in sizes:
+        config.data.train_split, config.data.validation_split = 'train', 'validation'
+    if 'test' in sizes:
+        config.data.test_split = 'test'
     config.update_from_flattened_dict(given)  # the splits, of which one counts
-    images = _count(config)
+    images = _count(config, sizes)
     with config.unlocked():
         said = (
             _go_on_from_run(config, images)
@@ -91,21 +94,19 @@ def complete(config: ConfigDict, given: Mapping[str, Any]) -> str:
     )
 
 
-def _count(config: ConfigDict) -> int:
+def _count(config: ConfigDict, sizes: Mapping[str, int]) -> int:
     """How many photographs the training split reads, as its name says."""
-    # Within the function: a config is looked at where no data are read.
-    from alexnet_jax.data import folders, splits
+    from alexnet_jax.data import splits
 
-    source = folders.open_folder(config.data)
     names = splits.base_splits(config.data.train_split)
-    if missing := [name for name in names if name not in source.split_sizes]:
+    if missing := [name for name in names if name not in sizes]:
+        folder = config.data.data_dir
         raise ValueError(
-            f'{source.directory} has no folder {missing[0]!r}; photographs to learn '
-            f'from lie in {source.directory}/{missing[0]}/<class>/*.jpg'
+            f'{folder} has no folder {missing[0]!r}; photographs to learn from lie in '
+            f'{folder}/{missing[0]}/<class>/*.jpg, or all in {folder}/<class>/*.jpg'
         )
-    count = sum(source.split_sizes[name] for name in names)
-    shared = config.data.train_split == 'train[:80%]'
-    return round(0.8 * count) if shared else count
+    count = sum(sizes[name] for name in names)
+    return round(0.8 * count) if config.data.train_split == 'train[:80%]' else count
 
 
 def _set(config: ConfigDict, row: tuple[float, ...]) -> None:

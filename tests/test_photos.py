@@ -63,6 +63,13 @@ def test_splits_that_are_there_are_used(tmp_path):
     assert names == ('train', 'validation', 'test')
 
 
+def test_classes_without_splits_are_divided(tmp_path):
+    config, said = complete(make_folder(tmp_path, 40, ('',)))
+    data = config.data
+    assert data.train_split == 'train' and data.validation_split == 'validation'
+    assert 20 <= int(said.split()[0]) < 40
+
+
 def test_what_is_given_stands_and_the_start_follows_the_width(tmp_path):
     folder = make_folder(tmp_path, 20)
     plain, _ = complete(folder)
