@@ -34,6 +34,8 @@ taps        the compiled activations of any layer and step
 train       train_and_evaluate: the whole run, top to bottom
 validation  the errors of a split while a run trains
 predict     the classes of photographs
+features    any layer of photographs or of a data set, into files
+neighbours  the nearest training images (Figure 4), and linear probes
 export_workdir no more of a run than prediction needs
 evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts

@@ -37,7 +37,6 @@ from alexnet_jax.run import config_file, progress
 from alexnet_jax.system import (
     command_line,
     compilation_cache,
-    config_arguments,
     files,
     tables,
 )
@@ -48,19 +47,8 @@ _changes: dict[str, Any] = {}  # of config.data, by the command line
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the flags; --config.data.key=value changes the config of the workdir."""
-    words = {word.lstrip('-') for word in argv}
-    workdir = command_line.given(argv, 'workdir')
-    if workdir and any(word.startswith(('config', 'noconfig')) for word in words):
-        with command_line.user_errors():
-            config = config_file.read(Path(workdir).expanduser().absolute())
-            argv, changes = config_arguments.taken_out(argv, 'config', config)
-            for key, value in changes.items():
-                if not key.startswith('data.'):
-                    raise ValueError(
-                        f'--config.{key}={value}: only values of config.data can be '
-                        'others than in training'
-                    )
-                _changes[key.removeprefix('data.')] = value
+    argv, changes = command_line.take_data_changes(argv, config_file.read)
+    _changes.update(changes)
     return command_line.parse_flags(argv)
 
 

@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
             'error: --source=NAME or --config=NAME is needed, e.g. '
             '--source=imagenet2012 or --config=cifar10'
         )
+    command_line.complete(_CONFIG)
     data = _CONFIG.value.data  # the network need not fit it
     if _SOURCE.value is not None:
         data.source = _SOURCE.value

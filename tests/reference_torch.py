@@ -71,16 +71,30 @@ def dense_layers(out: Tensors, x: Tensor, p: Tensors, masks, dropped) -> Tensors
 
 
 def paper(x: Tensor, p: Tensors, masks: Tensors | None = None) -> Tensors:
-    """§3: convolution, ReLU, norm, overlapping pool."""
+    """§3: convolution, ReLU, norm, overlapping pool; every step by its name."""
     out = {}
-    x = F.relu(conv(F.pad(x, (0, 3, 0, 3)), p, 'conv1', stride=4))
-    out['conv1'] = x = max_pool(lrn_of_columns(x, 5e-4))
-    x = F.relu(conv(x, p, 'conv2', padding=2, groups=2))
-    out['conv2'] = x = max_pool(lrn_of_columns(x, 5e-4))
-    out['conv3'] = x = F.relu(conv(x, p, 'conv3', padding=1))
-    out['conv4'] = x = F.relu(conv(x, p, 'conv4', padding=1, groups=2))
-    out['conv5'] = x = max_pool(F.relu(conv(x, p, 'conv5', padding=1, groups=2)))
-    return dense_layers(out, x, p, masks, dropped_2012)
+
+    def step(layer: str, name: str, x: Tensor) -> Tensor:
+        out[f'{layer}/{name}'] = out[layer] = x
+        return x
+
+    inputs = {'conv1': {'stride': 4}, 'conv2': {'padding': 2, 'groups': 2}}
+    x = F.pad(x, (0, 3, 0, 3))
+    for layer, options in inputs.items():
+        x = step(layer, 'linear', conv(x, p, layer, **options))
+        x = step(layer, 'activation', F.relu(x))
+        x = step(layer, 'lrn', lrn_of_columns(x, 5e-4))
+        x = step(layer, 'pool', max_pool(x))
+    for layer, groups in (('conv3', 1), ('conv4', 2), ('conv5', 2)):
+        x = step(layer, 'linear', conv(x, p, layer, padding=1, groups=groups))
+        x = step(layer, 'activation', F.relu(x))
+    x = step('conv5', 'pool', max_pool(x))
+    for layer in ('fc6', 'fc7'):
+        x = step(layer, 'linear', linear(x.flatten(1), p, layer))
+        x = step(layer, 'activation', F.relu(x))
+        x = step(layer, 'dropout', dropped_2012(x, masks and masks[layer]))
+    step('fc8', 'linear', linear(x, p, 'fc8'))
+    return out
 
 
 def released_2012(

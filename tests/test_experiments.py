@@ -19,6 +19,7 @@ from experiments import (
     against_version,
     arithmetic,
     logit_deviation,
+    photos,
     report,
     stall_rate,
 )
@@ -210,9 +211,36 @@ def test_records_are_what_their_tables_say():
     assert (records / 'stall_rate' / 'table.md').read_text().strip() == (
         report.as_markdown([stall_rate.table(runs)])
     )
+    runs = [json.loads(x) for x in (records / 'photos' / 'runs.jsonl').open()]
+    assert (records / 'photos' / 'table.md').read_text().strip() == (
+        report.as_markdown([photos.table(runs)])
+    )
     for record in sorted((records / 'logit_deviation').rglob('record.json')):
         table = logit_deviation.table(json.loads(record.read_text()))
         assert record.with_name('table.md').read_text() == table
+
+
+def test_errors_of_photographs_are_compared_seed_by_seed():
+    def run(size: int, arm: str, seed: int, error: float) -> dict:
+        return {'size': size, 'arm': arm, 'seed': seed, 'error': error}
+
+    rows = photos.table(
+        [
+            run(150, 'probe', 0, 0.3), run(150, 'probe', 1, 0.5),
+            run(150, 'from a run', 1, 0.4), run(1500, 'from scratch', 0, 0.25),
+        ]
+    )  # fmt: skip
+    assert rows[1:] == [
+        ['150', 'from a run', '1', '40.0%', '40.0%–40.0%', '-10.0 points'],
+        ['150', 'probe', '2', '40.0%', '30.0%–50.0%', '–'],
+        ['1,500', 'from scratch', '1', '25.0%', '25.0%–25.0%', '–'],
+    ]
+
+
+def test_photographs_of_a_seed_are_drawn_again_and_the_smaller_set_is_in_the_larger():
+    paths = [Path(f'{i}.jpg') for i in range(100)]
+    few, many = photos.draw(paths, 10, 0), photos.draw(reversed(paths), 50, 0)
+    assert few == many[:10] and few != photos.draw(paths, 10, 1)
 
 
 def test_noise_has_an_amplitude_of_1_over_f_and_imagenets_colours():

@@ -22,7 +22,16 @@ LEVELS = [
     ('what is done with a net', ['analysis', 'validation', 'train']),
     (
         'commands',
-        ['main', 'prepare', 'evaluate', 'predict', 'export_workdir', 'figures'],
+        [
+            'main',
+            'prepare',
+            'evaluate',
+            'predict',
+            'export_workdir',
+            'features',
+            'neighbours',
+            'figures',
+        ],
     ),
 ]
 # Of `data/`, which could serve any network.

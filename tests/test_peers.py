@@ -429,6 +429,20 @@ def test_every_layer_of_a_network_is_torchs(case, in_torch):
     agree_in_every_layer(case, expected)
 
 
+@pytest.mark.peers
+@pytest.mark.parametrize('case', ['paper'], indirect=True)
+def test_every_tap_is_torchs_to_five_digits(case, in_torch):
+    torch = in_torch.torch
+    with torch.no_grad():
+        expected = in_torch.NETWORKS[case.name](
+            torch.from_numpy(nchw(case.images)),
+            {name: torch.from_numpy(x) for name, x in case.peer_params.items()},
+        )
+    assert set(expected) == set(case.network.taps)
+    for name, value in expected.items():
+        agree(name, case.outputs[name], nhwc(value), 1e-5)
+
+
 ONNX = ('paper', 'released_2012', 'caffe', 'one_tower', 'one_tower:torchvision')
 
 

@@ -27,6 +27,7 @@ class Photograph:
     path: Path
     pixels: np.ndarray | None  # u8[S, S, 3]
     problem: str = ''
+    label: int | None = None  # of an image of a data set
 
 
 def find(paths: Sequence[Path]) -> Iterator[Path]:

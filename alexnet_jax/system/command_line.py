@@ -7,8 +7,9 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -60,6 +61,35 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if words & {'helpfull', 'helpxml'}:  # absl's, which ends with 1
             sys.exit(0)
         raise
+
+
+def take_data_changes(
+    argv: Sequence[str], read: Callable[[Path], ConfigDict]
+) -> tuple[list[str], dict[str, Any]]:
+    """Takes `--config.data.key=value` out of the command line of a trained network.
+
+    Args:
+      argv: of a command that has `--workdir` and no `--config`.
+      read: the config of a workdir.
+
+    Returns:
+      The other words, and the values that are other than in training, by the keys of
+      config.data.
+    """
+    words = {word.lstrip('-') for word in argv}
+    workdir = given(argv, 'workdir')
+    if not workdir or not any(w.startswith(('config', 'noconfig')) for w in words):
+        return list(argv), {}
+    with user_errors():
+        config = read(Path(workdir).expanduser().absolute())
+        left, changes = config_arguments.taken_out(argv, 'config', config)
+        for key, value in changes.items():
+            if not key.startswith('data.'):
+                raise ValueError(
+                    f'--config.{key}={value}: only values of config.data can be others '
+                    'than in training'
+                )
+    return left, {key.removeprefix('data.'): x for key, x in changes.items()}
 
 
 def _check_config_flag(argv: Sequence[str], name: str) -> None:
@@ -138,9 +168,23 @@ def checked_config(holder: flags.FlagHolder) -> ConfigDict:
             f'error: --{holder.name}=NAME is needed, such as --{holder.name}=demo; '
             f'there are {names}, and files of your own'
         )
+    complete(holder)
     with user_errors():
         config_lib.validate(holder.value)
     return holder.value
+
+
+def complete(holder: flags.FlagHolder) -> None:
+    """Lets the config's file choose what depends on the overrides, and says what."""
+    flag = flags.FLAGS[holder.name]
+    with user_errors():
+        chosen = config_arguments.complete(
+            config_flags.get_config_filename(flag),
+            holder.value,
+            config_flags.get_override_values(flag),
+        )
+    if chosen:
+        print(f'{config_name(holder)}: {chosen}', flush=True)
 
 
 def config_name(holder: flags.FlagHolder) -> str:

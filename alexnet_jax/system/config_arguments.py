@@ -11,7 +11,8 @@ import importlib.util
 import re
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,7 @@ def load(file: str, flag: str = 'config') -> ConfigDict:
     """
     path, colon, argument = file.partition(':')
     try:
-        spec = importlib.util.spec_from_file_location(f'{flag}_file', path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = _module(path, flag)
         config = module.get_config(*[argument] if colon else [])
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
@@ -120,6 +118,35 @@ def load(file: str, flag: str = 'config') -> ConfigDict:
             '`from alexnet_jax.configs import paper` and `config = paper.get_config()`'
         )
     return config
+
+
+def complete(file: str, config: ConfigDict, given: Mapping[str, Any]) -> str:
+    """Lets a config's file choose what depends on other values, after the overrides.
+
+    A file may have, beside its `get_config`, a `complete(config, given)`.
+
+    Args:
+      file: of the config, `FILE[:ARGUMENT]`.
+      config: what it returned, with the overrides.
+      given: the overrides by dotted key, which the choice leaves as they are.
+
+    Returns:
+      What was chosen, in words; '' where there is nothing to choose.
+
+    Raises:
+      ValueError: the file's own words.
+    """
+    module = _module(file.partition(':')[0], 'config')
+    chosen = getattr(module, 'complete', None)
+    return chosen(config, given) if chosen else ''
+
+
+def _module(path: str, flag: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f'{flag}_file', path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def overrides(argv: Sequence[str], flag: str) -> Iterator[tuple[str, str | None]]:
