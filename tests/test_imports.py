@@ -13,10 +13,11 @@ LEVELS = [
     ('the network', ['model']),
     ('data', ['data']),
     ('one step', ['mesh', 'optimizer', 'metrics', 'train_state', 'step', 'config']),
+    ('files of weights', ['formats']),
     ('the command line', ['system/command_line', 'system/config_arguments']),
     ('a run', ['run', 'summary', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
-    ('commands', ['main', 'prepare', 'evaluate', 'figures']),
+    ('commands', ['main', 'prepare', 'evaluate', 'weights', 'figures']),
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}

@@ -1,0 +1,165 @@
+"""The shipped networks by name, and which of them a table or a set of shapes is."""
+
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import model
+from alexnet_jax.formats.weights import (
+    Shape,
+    UnknownNetworkError,
+    shapes_of,
+    side_by_side,
+)
+
+# One name for each network; a run's schedule makes no other network.
+NAMES = (
+    'paper',
+    'released_2012',
+    'caffe',
+    'caffenet',
+    'half',
+    'columns',
+    'six_conv',
+    'one_tower:2014',
+    'one_tower:torchvision',
+    'cifar10',
+    'clothing',
+    'demo',
+    'cuda_convnet:80sec',
+    'cuda_convnet:18pct',
+    'cuda_convnet:conv_local_13pct',
+    'cuda_convnet:conv_local_11pct',
+)
+# Keys of a table that change how it starts or is run, not the function that it is once
+# trained.
+_NOT_THE_FUNCTION = {'init_std', 'init_bias', 'num_classes', 'compute_dtype', 'ties'}
+
+
+def config(name: str) -> ConfigDict:
+    """A shipped config by its name, `file` or `file:argument`.
+
+    Raises:
+      ValueError: none has this name.
+    """
+    file, _, argument = name.partition(':')
+    if file not in {known.partition(':')[0] for known in NAMES}:
+        raise ValueError(
+            f'there is no shipped network {name!r}; there are {", ".join(NAMES)}'
+        )
+    module = importlib.import_module(f'alexnet_jax.configs.{file}')
+    return module.get_config(*([argument] if argument else []))
+
+
+def table_of(config: ConfigDict) -> dict[str, Any]:
+    """`config.model` as plain dicts and tuples."""
+    return plain(config.model.to_dict())
+
+
+def named(table: Mapping[str, Any]) -> list[str]:
+    """The shipped networks that compute the same function as a table, if any."""
+    wanted = _function(table)
+    return [name for name in NAMES if _function(_tables()[name]) == wanted]
+
+
+def with_shapes(shapes: Mapping[str, Shape], crop_size: int = 0) -> list[str]:
+    """The shipped networks with exactly these shapes, whatever their steps.
+
+    Args:
+      shapes: by our names and in our layout; the last layer's tell the classes.
+      crop_size: of the images; 0 for each network's own.
+    """
+    return [
+        name
+        for name in NAMES
+        if (network := _for_shapes(name, shapes, crop_size))
+        and shapes_of(network) == dict(shapes)
+    ]
+
+
+def refuse(
+    shapes: Mapping[str, Shape], source: str, candidates: tuple[str, ...] = NAMES
+) -> UnknownNetworkError:
+    """The error for shapes of no known network, beside those of the nearest one."""
+    tables = {
+        name: shapes_of(network)
+        for name in candidates
+        if (network := _for_shapes(name, shapes, 0) or _own(name))
+    }
+    nearest = max(
+        tables,
+        key=lambda name: sum(
+            shapes.get(key) == shape for key, shape in tables[name].items()
+        ),
+    )
+    return UnknownNetworkError(
+        f'{source} holds none of the networks that are known here ('
+        f'{", ".join(candidates)}); the nearest is {nearest}',
+        side_by_side(shapes, tables[nearest], (source, nearest)),
+    )
+
+
+def _for_shapes(
+    name: str, shapes: Mapping[str, Shape], crop_size: int
+) -> model.Network | None:
+    """A shipped network with as many classes as the shapes have, or None."""
+    table, shipped = _tables()[name], config(name)
+    bias = shapes.get(f'{table["layers"][-1]}/bias', ())
+    if len(bias) != 1 or not bias[0]:
+        return None
+    try:
+        return model.network_from_config(
+            table, crop_size or shipped.data.crop_size, bias[0]
+        )
+    except ValueError:  # not for crops of this size
+        return None
+
+
+def _own(name: str) -> model.Network:
+    shipped = config(name)
+    return model.network_from_config(
+        shipped.model, shipped.data.crop_size, shipped.model.num_classes or 10
+    )
+
+
+@functools.cache
+def types() -> dict[str, type]:
+    """The type of each key of a table, of the layers' rows and the steps' settings."""
+    found = {}
+
+    def add(table: Mapping[str, Any]) -> None:
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                add(value)
+            else:
+                found[key] = type(value)
+
+    for table in _tables().values():
+        add(table)
+    return found
+
+
+@functools.cache
+def _tables() -> dict[str, dict[str, Any]]:
+    return {name: table_of(config(name)) for name in NAMES}
+
+
+def _function(table: Mapping[str, Any]) -> Any:
+    """What of a table decides the trained function, to compare."""
+    return {
+        key: _function(value) if isinstance(value, Mapping) else plain(value)
+        for key, value in table.items()
+        if key not in _NOT_THE_FUNCTION
+    }
+
+
+def plain(value: Any) -> Any:
+    """Dicts and tuples in place of what JSON or ConfigDict makes of them."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value

@@ -1,0 +1,76 @@
+"""Random weights of shipped networks, for the tests of formats."""
+
+import dataclasses
+
+import numpy as np
+
+from alexnet_jax import model
+from alexnet_jax.formats import networks
+from alexnet_jax.formats.weights import Preprocessing, Weights
+
+
+def make_weights(
+    name: str,
+    *,
+    width: float = 1.0,
+    fc: int = 0,
+    classes: int = 10,
+    seed: int = 0,
+) -> Weights:
+    """Random weights of a shipped network, which answer differently to each image.
+
+    Args:
+      name: of `networks.NAMES`.
+      width: of the network, as `config.model.width`.
+      fc: features of the hidden dense layers instead of their own; 0 keeps them.
+      classes: outputs of the last layer.
+      seed: of the parameters and the mean image.
+    """
+    config = networks.config(name)
+    config.model.width = width
+    for layer in config.model.layers[:-1]:
+        if fc and config.model[layer].kind == 'dense':
+            config.model[layer].features = fc
+    data = config.data
+    table = networks.table_of(config)
+    network = model.network_from_config(table, data.crop_size, classes)
+    rng = np.random.default_rng(seed)
+    params = {}
+    for shape in model.layer_shapes(network):
+        fan_in = np.prod(shape.kernel[-4:-1])
+        # At grey levels of 0–255 in front, of unit variance behind.
+        gain = np.sqrt(2 / fan_in) / (1 if params else 50 * data.scale)
+        params[shape.name] = {
+            'kernel': rng.normal(0, gain, shape.kernel).astype(np.float32),
+            'bias': rng.normal(0, 0.1, shape.bias).astype(np.float32),
+        }
+    stored = data.stored_size
+    mean = rng.uniform(90, 130, (stored, stored, 3)).astype(np.float32)
+    return Weights(
+        table=table,
+        params=params,
+        class_names=tuple(f'class {i}' for i in range(classes)),
+        preprocessing=Preprocessing(
+            stored_size=stored,
+            fit=data.fit,
+            crop_size=data.crop_size,
+            mean=data.mean,
+            mean_image=mean,
+            scale=(float(data.scale),) * 3,
+        ),
+        source=f'random, of {name}',
+        metrics={'val/top1_error': 0.5},
+    )
+
+
+def bit_equal(left: Weights, right: Weights) -> bool:
+    """Whether two have the same parameters and mean image to the last bit."""
+    return left.digest == right.digest and np.array_equal(
+        left.preprocessing.mean_image, right.preprocessing.mean_image
+    )
+
+
+def with_preprocessing(weights: Weights, **changes: object) -> Weights:
+    """The same weights with another preprocessing."""
+    seen = dataclasses.replace(weights.preprocessing, **changes)
+    return dataclasses.replace(weights, preprocessing=seen)
