@@ -51,6 +51,16 @@ class Layer:
         """How many towers' inputs the weighted sum keeps apart."""
         return towers if self.reads == 'own' else 1
 
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """One for each step, by which its output is tapped; a second pool is `pool_2`."""
+        names = [step.name for step in self.steps]
+        before = [names[:i].count(name) for i, name in enumerate(names)]
+        return tuple(
+            f'{name}_{count + 1}' if count else name
+            for name, count in zip(names, before, strict=True)
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -112,15 +122,12 @@ class Weighted(nnx.Module):
           mask: bool[B, ...], of its dropout in training.
 
         Returns:
-          `linear`, the weighted sum, and the output of each step by its name; a second
-          pool is `pool_2`.
+          `linear`, the weighted sum, and the output of each step by its name.
         """
         x = self.weighted_sum(x, towers)
         made = {'linear': x}
-        for i, step in enumerate(self.layer.steps):
-            before = [other.name for other in self.layer.steps[:i]].count(step.name)
-            x = step(x, towers, mask)
-            made[f'{step.name}_{before + 1}' if before else step.name] = x
+        for name, step in zip(self.layer.step_names, self.layer.steps, strict=True):
+            x = made[name] = step(x, towers, mask)
         return made
 
     def read(self, x: Array, towers: Towers) -> Array:

@@ -29,6 +29,16 @@ FORMATS: dict[str, Format] = {
     'safetensors': Format(
         'safetensors', 'every network, nothing lost', ('.safetensors',), (), ()
     ),
+    'torchvision': Format(
+        'torchvision',
+        "the state dict of torchvision's alexnet",
+        ('.pth', '.pt'),
+        (),
+        (),
+    ),
+    'pytorch': Format(
+        'pytorch', 'every network, a folder with its PyTorch module', (), (), ()
+    ),
 }
 
 
