@@ -15,6 +15,7 @@ but for Caffe's merged net, whose response norm reaches across the seam.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class Layer:
     steps: tuple[Step, ...]
     kernel: int = 0  # pixels
     stride: int = 1
-    padding: layers.Padding = ((0, 0), (0, 0))
+    padding: layers.Padding = ((0, 0), (0, 0))  # below 0 it cuts off
 
     def groups(self, towers: int) -> int:
         """How many towers' inputs the weighted sum keeps apart."""
@@ -53,13 +54,8 @@ class Layer:
 
     @property
     def step_names(self) -> tuple[str, ...]:
-        """One for each step, by which its output is tapped; a second pool is `pool_2`."""
-        names = [step.name for step in self.steps]
-        before = [names[:i].count(name) for i, name in enumerate(names)]
-        return tuple(
-            f'{name}_{count + 1}' if count else name
-            for name, count in zip(names, before, strict=True)
-        )
+        """By which the output of each step is tapped; a second pool is `pool_2`."""
+        return layer_steps.names(self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +174,8 @@ class Local(Conv):
     @staticmethod
     def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
         shape = Conv.shape(layer, x, towers)
+        if min(itertools.chain(*layer.padding)) < 0:
+            raise ValueError('a locally connected layer needs a padding ≥ 0')
         kernel = (*shape.linear[:2], *shape.kernel)
         return dataclasses.replace(shape, kernel=kernel, bias=shape.linear)
 

@@ -176,7 +176,7 @@ def read(path):
         size = os.fstat(file.fileno()).st_size
         (length,) = struct.unpack('<Q', file.read(8).ljust(8, b'\xff'))
         if length > size - 8:
-            raise ValueError(f'{path} is no .safetensors file, or is cut short')
+            raise ValueError(f'{path} is no file of safetensors, or is cut short')
         header = json.loads(file.read(length))
         metadata = header.pop('__metadata__', {})
         tensors = {}

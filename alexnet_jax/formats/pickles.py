@@ -7,7 +7,7 @@ an instruction costs what it takes in the file.
 
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import Any, Protocol
 
 _MARK = object()
 _CONSTANTS = {
@@ -24,16 +24,34 @@ _PUTS = {'BINPUT', 'LONG_BINPUT', 'MEMOIZE'}
 _GETS = {'BINGET', 'LONG_BINGET'}
 
 
+class Readable(Protocol):
+    """What is read: a BytesIO or a mmap, not a file.
+
+    A file's `read(n)` sets memory aside for n bytes that are not there.
+    """
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+        ...
+
+    def readline(self) -> bytes:
+        """Up to the end of a line."""
+        ...
+
+    def tell(self) -> int:
+        """How far it was read."""
+        ...
+
+
 def load(
-    file: IO[bytes],
+    file: Readable,
     names: Mapping[str, Any],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Reads one pickle and leaves the file behind it.
 
     Args:
-      file: anything with `read`, `readline` and `tell`. Its `read(n)` should not set
-        memory aside for n bytes that are not there: a BytesIO or a mmap.
+      file: with a pickle at the place to which it was read.
       names: what `module name` stands for, `'collections OrderedDict'`; a value that
         is called must be callable, and is given what the file says.
       persistent: makes what stands for an object outside the pickle.
@@ -51,7 +69,7 @@ def load(
 
 
 def _run(
-    file: IO[bytes],
+    file: Readable,
     names: Mapping[str, Any],
     persistent: Callable[[Any], Any] | None,
 ) -> Any:
@@ -68,7 +86,8 @@ def _run(
         del stack[start:]
         return items
 
-    for opcode, argument, _ in pickletools.genops(file):
+    instructions: Any = pickletools.genops(file)  # pyrefly: ignore
+    for opcode, argument, _ in instructions:
         name = opcode.name
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())

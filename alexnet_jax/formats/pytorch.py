@@ -8,7 +8,6 @@ holds what our own safetensors hold, so that the folder can be read back, bit fo
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from alexnet_jax import model
 from alexnet_jax.formats import description, safetensors, torch_layout
-from alexnet_jax.formats.weights import Shape, Weights, check_shapes
+from alexnet_jax.formats.weights import Weights
 
 WEIGHTS, MODULE = 'model.safetensors', 'alexnet_torch.py'
 _MEAN = 'preprocessing.mean'
@@ -61,7 +60,7 @@ def read(path: Path) -> Weights:
     }
     mean = arrays.pop(_MEAN, np.zeros((3, 0, 0), np.float32))
     state = {name.replace('.linear.', '.'): array for name, array in arrays.items()}
-    network = _network(stated, torch_layout.our_shapes(state), str(file))
+    network = torch_layout.network_of(stated, state, str(file))
     params = torch_layout.from_torch(state, network)
     mean = np.ascontiguousarray(mean.transpose(1, 2, 0))
     return description.weights_from(stated, params, mean, str(file))
@@ -77,13 +76,10 @@ def description_of(weights: Weights) -> dict[str, Any]:
     rows = []
     inputs: model.Shape = (network.image_size, network.image_size, 3)
     for layer, shape in zip(network.layers, model.layer_shapes(network), strict=True):
-        row = dataclasses.asdict(layer) | {'inputs': inputs, 'linear': shape.linear}
+        row = dataclasses.asdict(layer)  # of which the steps are turned too
         del row['init_std'], row['init_bias']
-        row['steps'] = [
-            (name, dataclasses.asdict(step))
-            for name, step in zip(layer.step_names, layer.steps, strict=True)
-        ]
-        rows.append(row)
+        steps = list(zip(layer.step_names, row['steps'], strict=True))
+        rows.append(row | {'steps': steps, 'inputs': inputs, 'linear': shape.linear})
         inputs = shape.output
     return {
         'layers': rows,
@@ -95,26 +91,6 @@ def description_of(weights: Weights) -> dict[str, Any]:
             'scale': seen.scale,
         },
     }
-
-
-def _network(
-    stated: Mapping[str, Any], shapes: Mapping[str, Shape], what: str
-) -> model.Network:
-    """The network of a file, whose shapes are checked: they say what to turn how."""
-    table, seen = stated.get('network'), stated.get('preprocessing')
-    if not isinstance(table, dict) or not isinstance(seen, dict):
-        raise ValueError(f'{what}: its metadata lacks the network or the preprocessing')
-    table, crop = description.checked_table(table, what), seen.get('crop_size')
-    classes = shapes.get(f'{table["layers"][-1]}/bias', ())
-    if type(crop) is not int or not 0 < crop <= description.MOST_PIXELS or not classes:
-        raise ValueError(f'{what}: its crop_size is {str(crop)[:40]}, or it has no '
-                         'last layer')  # fmt: skip
-    try:
-        network = model.network_from_config(table, crop, classes[0])
-    except ValueError as error:
-        raise ValueError(f'{what}: {error}') from None
-    check_shapes(shapes, network, what)
-    return network
 
 
 def _inside(name: str) -> str:

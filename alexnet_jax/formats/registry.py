@@ -20,6 +20,7 @@ class Format:
     module: str  # of this package
     line: str  # what it is
     suffixes: tuple[str, ...]  # of its files; () for a folder
+    folder: str = ''  # the file by which its folder is told
     read: tuple[str, ...] | None = None  # None: not read
     write: tuple[str, ...] | None = None  # None: not written
     needs: str = ''  # the extra of this package that installs its library
@@ -27,17 +28,34 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     'safetensors': Format(
-        'safetensors', 'every network, nothing lost', ('.safetensors',), (), ()
+        'safetensors',
+        'every network, nothing lost',
+        ('.safetensors',),
+        read=(),
+        write=(),
     ),
     'torchvision': Format(
         'torchvision',
         "the state dict of torchvision's alexnet",
         ('.pth', '.pt'),
-        (),
-        (),
+        read=(),
+        write=(),
     ),
     'pytorch': Format(
-        'pytorch', 'every network, a folder with its PyTorch module', (), (), ()
+        'pytorch',
+        'every network, in a folder with its PyTorch module',
+        (),
+        folder='alexnet_torch.py',
+        read=(),
+        write=(),
+    ),
+    'onnx': Format(
+        'onnx',
+        "every network as a graph; bvlcalexnet's is read",
+        ('.onnx',),
+        read=(),
+        write=('preprocess',),
+        needs='onnx',
     ),
 }
 
@@ -58,6 +76,7 @@ def of_file(path: Path, name: str = '') -> str:
         name
         for name, known in FORMATS.items()
         if path.name.endswith(known.suffixes or ('\0',))
+        or (known.folder and (path / known.folder).is_file())
     ]
     if len(found) != 1:
         what = f'may be {" or ".join(found)}' if found else 'is of no known format'
