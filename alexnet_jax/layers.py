@@ -95,7 +95,7 @@ def local2d(
             for j in range(width)
         ],
         axis=3,
-    ).reshape(len(x), rows, columns, height * width, towers, channels)
+    ).reshape(x.shape[0], rows, columns, height * width, towers, channels)
     kernel = kernel.reshape(
         rows, columns, height * width, channels, towers, features // towers
     )

@@ -76,7 +76,9 @@ def description_of(weights: Weights) -> dict[str, Any]:
     rows = []
     inputs: model.Shape = (network.image_size, network.image_size, 3)
     for layer, shape in zip(network.layers, model.layer_shapes(network), strict=True):
-        row = dataclasses.asdict(layer)  # of which the steps are turned too
+        row: dict[str, Any] = dataclasses.asdict(
+            layer
+        )  # of which the steps are turned too
         del row['init_std'], row['init_bias']
         steps = list(zip(layer.step_names, row['steps'], strict=True))
         rows.append(row | {'steps': steps, 'inputs': inputs, 'linear': shape.linear})

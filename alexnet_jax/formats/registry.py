@@ -57,6 +57,12 @@ FORMATS: dict[str, Format] = {
         write=('preprocess',),
         needs='onnx',
     ),
+    'jax_export': Format(
+        'jax_export',
+        'prediction as StableHLO, which runs without this package',
+        ('.jax_export',),
+        write=(),
+    ),
 }
 
 
@@ -103,7 +109,8 @@ def read(path: Path, format: str = '', **options: Any) -> Weights:
     if not path.exists():
         raise ValueError(f'{path}: there is no such file')
     known = FORMATS[name]
-    return _module(name).read(path, **_options(name, 'read', known.read, options))
+    options = _options(name, 'read', known.read, options)
+    return _module(name).read(path, **options)
 
 
 def write(weights: Weights, path: Path, format: str = '', **options: Any) -> list[Path]:
