@@ -52,7 +52,9 @@ def program(weights: Weights) -> export.Exported:
     @jax.jit
     def predict(squares: jax.Array) -> jax.Array:
         x = (squares[:, part, part].astype(jnp.float32) - mean) * scale
-        return jax.nn.softmax(model.merge(weights.network, weights.params)(x))
+        # Else XLA orders the rows of fc6 anew, for seconds, whenever it compiles.
+        params = jax.lax.optimization_barrier(weights.params)
+        return jax.nn.softmax(model.merge(weights.network, params)(x))
 
     sides = f'batch, {seen.stored_size}, {seen.stored_size}, 3'
     squares = jax.ShapeDtypeStruct(export.symbolic_shape(sides), jnp.uint8)
