@@ -29,6 +29,13 @@ FORMATS: dict[str, Format] = {
     'safetensors': Format(
         'safetensors', 'every network, nothing lost', ('.safetensors',), (), ()
     ),
+    'caffe': Format(
+        'caffe',
+        'grouped networks whose norm crosses the groups, and those of one tower',
+        ('.caffemodel',),
+        ('network', 'mean', 'prototxt'),
+        (),
+    ),
 }
 
 
