@@ -146,6 +146,9 @@ def test_another_function_is_refused_by_its_first_difference(tmp_path, old, new,
 
 
 def test_an_unknown_network_is_shown_beside_the_nearest(tmp_path):
+    def another_kernel(text):
+        return text.replace('kernel_size: 11', 'kernel_size: 7')
+
     _, path, _ = small_file(tmp_path, another_kernel)
     ended = run_here('alexnet_jax.weights', 'inspect', path)
     assert ended.status == 1
