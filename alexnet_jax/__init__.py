@@ -1,5 +1,12 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton 2012) in JAX.
 
+    import alexnet_jax
+    net = alexnet_jax.load('runs/demo')             # a trained network of a workdir
+    net = alexnet_jax.network('paper')              # a shipped one, random weights
+    net.predict(images), net.activations(images, ['conv1/lrn', 'fc7']), net.params
+
+docs/python.md has the whole of it. The modules:
+
 main        trains a network, or goes on with a run; `python -m alexnet_jax` lists all
             commands
 prepare     turns a data set into square records, before or without training
@@ -17,8 +24,11 @@ mesh        the ('data', 'tower') mesh and what lies where on it
 train_state what a run carries from step to step, and where it lies
 build       from a config to what trains, for runs, experiments and tests
 step        the compiled train, evaluation and prediction steps
+taps        the compiled activations of any layer and step
 train       train_and_evaluate: the whole run, top to bottom
 validation  the errors of a split while a run trains
+predict     the classes of photographs
+export_workdir no more of a run than prediction needs
 evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
 weights     reads and writes the weights of other projects
@@ -30,4 +40,28 @@ run         what a run leaves behind: checkpoints (orbax), metrics (clu), files
 system      flags and errors, several processes, the compilation cache, huge pages
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_jax.analysis.net import Net, load, network
+    from alexnet_jax.model import AlexNet
+
+__all__ = ['AlexNet', 'Net', 'load', 'network']
 __version__ = '0.2.0'
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what the names above stand for when they are used: jax takes seconds."""
+    if name == 'AlexNet':
+        from alexnet_jax import model
+
+        return model.AlexNet
+    if name in __all__:
+        from alexnet_jax.analysis import net
+
+        return getattr(net, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""Errors of trained networks: one view or ten, one network or an ensemble.
+"""Errors of trained networks: one view or ten, one network or several, on any images.
 
     python -m alexnet_jax.evaluate --workdir=runs/a [--workdir=runs/b …] --views=10
 
@@ -6,11 +6,20 @@ Ten views are the paper's (§4.1): the four corners and the centre, each with it
 probabilities averaged. Several workdirs make an ensemble: once with equal weights, once
 with weights searched on the validation split, as the released source did. Prints a
 table and writes it as JSON.
-"""
+
+    python -m alexnet_jax.evaluate --workdir=runs/a --report=report --split=test
+
+adds what is right and wrong about each class, as text, CSV and pictures. On other
+images, whose classes are found by their names:
+
+    python -m alexnet_jax.evaluate --workdir=runs/a --split=test --config.data.source=folder --config.data.data_dir=DIR
+"""  # noqa: E501
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.system import huge_pages, tensorflow_log
 
@@ -21,11 +30,37 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.analysis import ensembles
-from alexnet_jax.run import progress
-from alexnet_jax.system import command_line, compilation_cache, files, tables
+from alexnet_jax.analysis import ensembles, report, submission, views
+from alexnet_jax.data import sources
+from alexnet_jax.run import config_file, progress
+from alexnet_jax.system import (
+    command_line,
+    compilation_cache,
+    config_arguments,
+    files,
+    tables,
+)
 
 SPLITS = ('validation', 'test', 'train')
+_changes: dict[str, Any] = {}  # of config.data, by the command line
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; --config.data.key=value changes the config of the workdir."""
+    words = {word.lstrip('-') for word in argv}
+    workdir = command_line.given(argv, 'workdir')
+    if workdir and any(word.startswith(('config', 'noconfig')) for word in words):
+        with command_line.user_errors():
+            config = config_file.read(Path(workdir).expanduser().absolute())
+            argv, changes = config_arguments.taken_out(argv, 'config', config)
+            for key, value in changes.items():
+                if not key.startswith('data.'):
+                    raise ValueError(
+                        f'--config.{key}={value}: only values of config.data can be '
+                        'others than in training'
+                    )
+                _changes[key.removeprefix('data.')] = value
+    return command_line.parse_flags(argv)
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -59,33 +94,83 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit('error: --workdir=DIR is needed, the folder of a run')
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
-    name = f'evaluation-{_SPLIT.value}-{_VIEWS.value}view.json'
-    out = Path(_OUT.value) if _OUT.value else workdirs[0] / name
+    elsewhere = f'{_changes["source"]}-' if 'source' in _changes else ''
+    name = f'{elsewhere}{_SPLIT.value}-{_VIEWS.value}view'
+    out = Path(_OUT.value) if _OUT.value else workdirs[0] / f'evaluation-{name}.json'
     if _OUT.value and not os.access(out.parent, os.W_OK | os.X_OK):
         raise SystemExit(f'error: --out={out}: {out.parent} cannot be written')
     mesh_lib.request_cpu_devices(2)
     compilation_cache.enable()
     with command_line.user_errors():
-        rows = ensembles.evaluate(
-            workdirs, views=_VIEWS.value, split=_SPLIT.value, which=_CHECKPOINT.value
+        if _REPORT.value:
+            report.check(Path(_REPORT.value))
+        if _PREDICTIONS.value:
+            report.check_predictions(Path(_PREDICTIONS.value))
+        for workdir in workdirs:
+            config = config_file.read(workdir.expanduser().absolute())
+            views.warn_without_mirrors(config, _VIEWS.value)
+        try:
+            evaluation = ensembles.evaluate(
+                workdirs,
+                views=_VIEWS.value,
+                split=_SPLIT.value,
+                which=_CHECKPOINT.value,
+                changes=_changes,
+            )
+        except sources.NoLabelsError:
+            _guess(workdirs, Path(_OUT.value or workdirs[0] / f'submission-{name}.txt'))
+            return
+        print(table(evaluation.rows))
+        if _REPORT.value:
+            print('\n' + report.write(evaluation, Path(_REPORT.value)) + '\n')
+        if _PREDICTIONS.value:
+            report.write_predictions(evaluation, Path(_PREDICTIONS.value))
+    content: dict[str, Any] = {
+        'workdirs': [str(workdir) for workdir in workdirs],
+        'checkpoint': _CHECKPOINT.value,
+        'split': _SPLIT.value,
+        'views': _VIEWS.value,
+        'rows': evaluation.rows,
+    }
+    if _changes:
+        content['config.data'] = _changes
+    files.write_json(out, content)
+    for written in (out, _REPORT.value, _PREDICTIONS.value):
+        if written:
+            print(f'written to {written}')
+
+
+def _guess(workdirs: Sequence[Path], out: Path) -> None:
+    """Writes guesses where there are no labels to compare with."""
+    if len(workdirs) > 1 or _REPORT.value or _PREDICTIONS.value:
+        raise ValueError(
+            f'the {_SPLIT.value} split has no labels: guesses can be written for one '
+            '--workdir, without --report and --predictions'
         )
-    print(table(rows))
-    files.write_json(
+    count, numbered = submission.write(
+        workdirs[0],
         out,
-        {
-            'workdirs': [str(workdir) for workdir in workdirs],
-            'checkpoint': _CHECKPOINT.value,
-            'split': _SPLIT.value,
-            'views': _VIEWS.value,
-            'rows': rows,
-        },
+        split=_SPLIT.value,
+        which=_CHECKPOINT.value,
+        views=_VIEWS.value,
+        changes=_changes,
+        class_numbers=Path(_CLASS_NUMBERS.value) if _CLASS_NUMBERS.value else None,
     )
-    print(f'written to {out}')
+    print(
+        f'the {_SPLIT.value} split has no labels: five guesses for each of {count:,} '
+        f'images, in the order of their names, written to {out}'
+    )
+    if not numbered:
+        print(
+            'warning: classes are numbered 1, 2, … in their order; the numbers of '
+            "ILSVRC's development kit need --class_numbers=map_clsloc.txt",
+            file=sys.stderr,
+        )
 
 
 if __name__ == '__main__':
     _WORKDIR = flags.DEFINE_multi_string(
-        'workdir', None, 'Of a run; give several for an ensemble.'
+        'workdir', None, 'Of a run, or exported; give several for an ensemble.'
     )
     _VIEWS = flags.DEFINE_integer('views', 1, '1, the centre crop, or 10.')
     _SPLIT = flags.DEFINE_enum(
@@ -95,4 +180,21 @@ if __name__ == '__main__':
         'checkpoint', 'best', ('best', 'latest'), 'By validation error, or the newest.'
     )
     _OUT = flags.DEFINE_string('out', None, 'JSON file; default: in the first workdir.')
-    app.run(main, flags_parser=command_line.parse_flags)
+    _REPORT = flags.DEFINE_string(
+        'report',
+        None,
+        'Folder for the errors of each class, the confusion matrix, the calibration '
+        'and the worst mistakes.',
+    )
+    _PREDICTIONS = flags.DEFINE_string(
+        'predictions',
+        None,
+        'File for every example: .csv or .jsonl with the five best classes, .npz with '
+        'all probabilities.',
+    )
+    _CLASS_NUMBERS = flags.DEFINE_string(
+        'class_numbers',
+        None,
+        "For a split without labels: the development kit's map_clsloc.txt.",
+    )
+    app.run(main, flags_parser=parse_flags)

@@ -4,6 +4,7 @@ A mean of batch means is wrong as soon as a batch is short, so that steps return
 and counts; `mean` divides.
 """
 
+import math
 from collections.abc import Iterable
 
 import jax
@@ -27,6 +28,14 @@ def example_sums(log_probs: Array, labels: Array, mask: Array) -> Array:
       f32[4], the sums of `NAMES` and the count, in one array so that one reduction
       carries them.
     """
+    return jnp.sum(example_rows(log_probs, labels, mask), axis=-1)
+
+
+def example_rows(log_probs: Array, labels: Array, mask: Array) -> Array:
+    """The loss and the errors of each example, f32[4, B]; arguments as above.
+
+    A column has `NAMES` and a 1 for an example, zeros for padding.
+    """
     of_label = jnp.take_along_axis(log_probs, labels[:, None], axis=-1)
     rows = jnp.stack(
         [
@@ -37,7 +46,7 @@ def example_sums(log_probs: Array, labels: Array, mask: Array) -> Array:
         ]
     )
     # where, not a product: padding must not pass on a NaN.
-    return jnp.sum(jnp.where(mask > 0, rows, 0.0), axis=-1)
+    return jnp.where(mask > 0, rows, 0.0)
 
 
 def top_k_hit(scores: Array, of_label: Array, k: int) -> Array:
@@ -51,6 +60,16 @@ def top_k_hit(scores: Array, of_label: Array, k: int) -> Array:
     above = jnp.sum(~(scores <= of_label), axis=-1)
     level = jnp.maximum(jnp.sum(scores == of_label, axis=-1), 1)
     return jnp.clip((k - above) / level, 0.0, 1.0)
+
+
+def mean_of_rows(rows: np.ndarray, prefix: str) -> dict[str, float]:
+    """The means of `example_rows`, f32[4, N], of any number of batches.
+
+    Each sum is the exact one, rounded once, so that it does not matter in which order
+    and in what batches the examples came.
+    """
+    total = np.array([math.fsum(row.tolist()) for row in rows])
+    return mean([total], prefix)
 
 
 def mean(sums: Iterable[np.ndarray], prefix: str) -> dict[str, float]:

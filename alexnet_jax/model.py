@@ -53,9 +53,12 @@ class Layer:
         return towers if self.reads == 'own' else 1
 
     @property
-    def step_names(self) -> tuple[str, ...]:
-        """By which the output of each step is tapped; a second pool is `pool_2`."""
-        return layer_steps.names(self.steps)
+    def makes(self) -> tuple[str, ...]:
+        """`linear`, its weighted sum, and its steps by name; a second is `pool_2`."""
+        names = [step.name for step in self.steps]
+        counts = [names[: i + 1].count(name) for i, name in enumerate(names)]
+        pairs = zip(names, counts, strict=True)
+        return 'linear', *(f'{name}_{n}' if n > 1 else name for name, n in pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,14 @@ class Network:
     @property
     def num_classes(self) -> int:
         return self.layers[-1].features
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The names of what `AlexNet.activations` returns, in order."""
+        names = []
+        for layer in self.layers:
+            names += [*(f'{layer.name}/{made}' for made in layer.makes), layer.name]
+        return tuple(names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +129,12 @@ class Weighted(nnx.Module):
           mask: bool[B, ...], of its dropout in training.
 
         Returns:
-          `linear`, the weighted sum, and the output of each step by its name.
+          The weighted sum and the output of each step, by the names of `Layer.makes`.
         """
-        x = self.weighted_sum(x, towers)
-        made = {'linear': x}
-        for name, step in zip(self.layer.step_names, self.layer.steps, strict=True):
-            x = made[name] = step(x, towers, mask)
-        return made
+        made = [self.weighted_sum(x, towers)]
+        for step in self.layer.steps:
+            made.append(step(made[-1], towers, mask))
+        return dict(zip(self.layer.makes, made, strict=True))
 
     def read(self, x: Array, towers: Towers) -> Array:
         """The channels that the layer reads: this device's own or all towers'."""

@@ -266,16 +266,8 @@ def make_predict_step(
       probabilities. `images` is u8[B, stored, stored, 3]; for `mean` see
       `subtract_mean`.
     """
-    predict = _prediction(network, mesh, views, scale)
-    return jax.jit(predict, compiler_options=options_for(mesh))
 
-
-def _prediction(
-    network: Network, mesh: Mesh, views: Sequence[View], scale: float
-) -> Callable[[Params, Array, Array], Array]:
-    """What `make_predict_step` and `make_eval_step` compile."""
-    size = network.image_size
-
+    @functools.partial(jax.jit, compiler_options=options_for(mesh))
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
@@ -284,22 +276,34 @@ def _prediction(
     )
     def predict(params: Params, images: Array, mean: Array) -> Array:
         def of_view(view: tuple[Array, Array, Array]) -> Array:
-            row, column, mirrored = view
-            count, *_, channels = images.shape
-            corners = jnp.tile(jnp.stack([row, column]), (count, 1))
-            crops = jax.lax.dynamic_slice(
-                images, (0, row, column, 0), (count, size, size, channels)
-            )
-            crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
-            crops = subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
-            logits = merge(network, params)(scale * crops, tower_axis=TOWER)
-            return jax.nn.log_softmax(logits)
+            crops = scale * crops_of(images, mean, view, network.image_size)
+            return jax.nn.log_softmax(merge(network, params)(crops, tower_axis=TOWER))
 
         # One after another: unrolled, XLA overlaps them and needs the memory of seven.
-        of_views = jax.lax.map(of_view, tuple(map(jnp.array, zip(*views, strict=True))))
+        of_views = jax.lax.map(of_view, stacked(views))
         return jax.nn.logsumexp(of_views, axis=0) - jnp.log(len(views))
 
     return predict
+
+
+def stacked(views: Sequence[View]) -> tuple[Array, Array, Array]:
+    """Rows, columns and mirrors of all views, one array each."""
+    rows, columns, mirrored = map(jnp.array, zip(*views, strict=True))
+    return rows, columns, mirrored
+
+
+def crops_of(
+    images: Array, mean: Array, view: tuple[Array, Array, Array], size: int
+) -> Array:
+    """One view of each image less the mean, f32[B, size, size, 3]."""
+    row, column, mirrored = view
+    count, *_, channels = images.shape
+    corners = jnp.tile(jnp.stack([row, column]), (count, 1))
+    crops = jax.lax.dynamic_slice(
+        images, (0, row, column, 0), (count, size, size, channels)
+    )
+    crops = jnp.where(mirrored, crops[:, :, ::-1], crops)
+    return subtract_mean(crops, mean, corners, jnp.repeat(mirrored, count))
 
 
 def make_eval_step(
@@ -308,16 +312,16 @@ def make_eval_step(
     """Compiles the evaluation of one batch; arguments as for `make_predict_step`.
 
     Returns:
-      (params, batch, mean) → f32[4], the sums of `metrics.example_sums`. `batch` has
+      (params, batch, mean) → f32[4, B], `metrics.example_rows`. `batch` has
       `image: u8[B, stored, stored, 3]`, `label: i32[B]` and `mask: f32[B]`.
     """
-    predict = _prediction(network, mesh, views, scale)
+    # Not one program: compiled together, the probabilities could be rounded otherwise
+    # than those of the prediction, and a run's errors otherwise than its evaluation's.
+    predict = make_predict_step(network, mesh, views, scale)
+    rows = jax.jit(metrics.example_rows, out_shardings=replicated(mesh))
 
-    @functools.partial(
-        jax.jit, out_shardings=replicated(mesh), compiler_options=options_for(mesh)
-    )
     def eval_step(params: Params, batch: Batch, mean: Array) -> Array:
         log_probs = predict(params, batch['image'], mean)
-        return metrics.example_sums(log_probs, batch['label'], batch['mask'])
+        return rows(log_probs, batch['label'], batch['mask'])
 
     return eval_step

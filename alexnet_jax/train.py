@@ -12,10 +12,11 @@ from alexnet_jax import build, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import (
     checkpoint,
     config_file,
+    inputs,
     log_window,
     overview,
     pictures,
@@ -68,8 +69,11 @@ def train_and_evaluate(
     network, mesh, length = training.network, training.mesh, training.length
     batch_size = config.train.batch_size
     last = min(stop_at_step or length.total_steps, length.total_steps)
+    held = inputs.of_run(
+        workdir, inputs.Inputs(dataset.class_names, dataset.mean_image)
+    )
     mean = mesh_lib.put_everywhere(
-        pipeline.mean_to_subtract(dataset, config.data), mesh
+        augment.mean_to_subtract(held.mean_image, config.data), mesh
     )
     evaluate = validation.make_evaluation(config, dataset, network, mesh, mean)
     startup.end('data')
@@ -106,6 +110,7 @@ def train_and_evaluate(
     first = int(state.step)
     workdir_lib.make_directory(workdir)
     if processes.is_first():
+        inputs.write(workdir, held)
         provenance.write_config(workdir, config_file.to_json(config))
         provenance.write_provenance(workdir, {'first_step': first})
         overview.print_overview(config, network, mesh, state, workdir, length)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from alexnet_jax import randomness
 from alexnet_jax.cpu import quick_compiler_options
 from alexnet_jax.mesh import parameter_specs, replicated
-from alexnet_jax.model import AlexNet, Network, Params
+from alexnet_jax.model import AlexNet, Network, Params, layer_shapes
 from alexnet_jax.optimizer import Plateau, initial_plateau
 
 Array = jax.Array
@@ -55,11 +55,37 @@ def abstract_train_state(
     )
 
 
+def initial_params(network: Network, seed: int) -> Params:
+    """The parameters with which a run of this seed begins, on one device."""
+    make = jax.jit(functools.partial(_new_params, network))
+    return make(randomness.key(seed, 'parameters'))
+
+
+def abstract_params(network: Network, mesh: Mesh) -> Params:
+    """The parameters' shapes, dtypes and shardings, without the rest of a state."""
+    specs = parameter_specs(network)
+    return {
+        layer.name: {
+            name: jax.ShapeDtypeStruct(
+                shape,
+                jnp.float32,
+                sharding=NamedSharding(mesh, specs[layer.name][name]),
+            )
+            for name, shape in (('kernel', layer.kernel), ('bias', layer.bias))
+        }
+        for layer in layer_shapes(network)
+    }
+
+
+def _new_params(network: Network, key: Array) -> Params:
+    _, weights = nnx.split(AlexNet(network, rngs=nnx.Rngs(key)))
+    return nnx.to_pure_dict(weights)
+
+
 def _new_state(
     network: Network, tx: optax.GradientTransformationExtraArgs, key: Array
 ) -> TrainState:
-    _, weights = nnx.split(AlexNet(network, rngs=nnx.Rngs(key)))
-    params = nnx.to_pure_dict(weights)
+    params = _new_params(network, key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

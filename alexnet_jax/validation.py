@@ -51,18 +51,21 @@ def make_evaluation(
             batch_size=batch_size,
             rows=mesh_lib.local_rows(mesh, batch_size),
         )
-        sums = [
-            np.asarray(
-                eval_step(params, mesh_lib.put_batch(batch, mesh, batch_size), mean)
-            )
-            for batch in batches
-        ]
+        rows = np.concatenate(
+            [
+                np.asarray(
+                    eval_step(params, mesh_lib.put_batch(batch, mesh, batch_size), mean)
+                )
+                for batch in batches
+            ],
+            axis=1,
+        )
         expected = pipeline.num_examples(dataset, split)
-        seen = round(sum(float(batch_sums[-1]) for batch_sums in sums))
+        seen = round(rows[-1].sum())
         if seen != expected:
             raise RuntimeError(
                 f'evaluated {seen} of the {expected} examples of {split}'
             )
-        return metrics.mean(sums, prefix)
+        return metrics.mean_of_rows(rows, prefix)
 
     return evaluate

@@ -32,7 +32,7 @@ from alexnet_jax import build
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.configs import paper, released_2012
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.system import command_line, files
 from experiments import report
 
@@ -100,7 +100,7 @@ def train(
     mesh, batch_size = training.mesh, config.train.batch_size
     state = training.first_state()
     mean = mesh_lib.put_everywhere(
-        pipeline.mean_to_subtract(dataset, config.data), mesh
+        augment.mean_to_subtract(dataset.mean_image, config.data), mesh
     )
     batches = pipeline.train_batches(
         dataset, config.data, batch_size=batch_size, seed=config.seed, first_step=0

@@ -209,6 +209,28 @@ DAMAGE = {
 }
 
 
+def test_a_part_is_read_and_verified_alone(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(5, make_state(5), {'at': 5}, 0.5)
+    whole = abstract(make_state(0))
+    wanted = {'step': whole.step, 'params': whole.params}
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        state, meta = checkpoints.restore_best(wanted, part=True)
+        assert meta == {'at': 5} and set(state) == {'step', 'params'}
+        assert_same(state['params'], make_state(5).params)
+        with pytest.raises(ValueError, match='it has no params/conv9'):
+            checkpoints.restore_best(
+                {'params': {'conv9': whole.params['conv1']}}, part=True
+            )
+    for file in (tmp_path / 'best' / '5' / 'state' / 'd').iterdir():
+        flip_bit(file)
+    with (
+        checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints,
+        pytest.raises(ValueError, match='cannot be restored'),
+    ):
+        checkpoints.restore_best(wanted, part=True)
+
+
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_no_damaged_file_is_believed(tmp_path, damage, caplog, monkeypatch):

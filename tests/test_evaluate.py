@@ -16,13 +16,14 @@ from tests.conftest import network_of, run_here
 
 def make(probabilities, labels=(0, 1, 2, 0)) -> prediction.Predictions:
     return prediction.Predictions(
-        np.asarray(probabilities, np.float32), np.asarray(labels, np.int32)
+        np.log(np.asarray(probabilities, np.float32)), np.asarray(labels, np.int32)
     )
 
 
 def test_errors_are_those_of_the_averaged_probabilities_with_ties_in_part():
     found = prediction.errors(
-        np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2]], np.float32), np.array([0, 1])
+        np.log(np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2]], np.float32)),
+        np.array([0, 1]),
     )
     assert found['examples'] == 2
     assert found['top1_error'] == pytest.approx(0.25)  # the second is half a hit
@@ -37,25 +38,27 @@ def test_search_drops_a_member_that_only_harms():
     bad = 0.05 + 0.9 * np.eye(10)[(labels + 1) % 10]
     members = [make(p / p.sum(1, keepdims=True), labels) for p in (good, bad)]
     weights = ensembles.search_weights(members)
-    equal = prediction.errors(ensembles.weighted(members, [1.0, 1.0]), labels)
-    found = prediction.errors(ensembles.weighted(members, weights), labels)
+    equal = prediction.errors(ensembles.logarithms(members, [1.0, 1.0]), labels)
+    found = prediction.errors(ensembles.logarithms(members, weights), labels)
     assert weights[1] < weights[0]
     assert (found['top5_error'], found['loss']) < (equal['top5_error'], equal['loss'])
     assert all(round(w / 0.05, 6) == round(w / 0.05) for w in weights)
 
 
 def test_one_view_is_what_the_run_itself_reported(whole_run):
-    rows = ensembles.evaluate(
-        [whole_run['workdir']], views=1, split='test', which='latest'
-    )
-    assert rows[0]['examples'] == 130
-    for name in ('loss', 'top1_error', 'top5_error'):
-        assert rows[0][name] == pytest.approx(whole_run['results'][f'test/{name}'])
+    for split, name, count in (('test', 'test', 130), ('validation', 'val', 200)):
+        (row,) = ensembles.evaluate(
+            [whole_run['workdir']], views=1, split=split, which='latest'
+        ).rows
+        assert row['examples'] == count
+        for error in ('loss', 'top1_error', 'top5_error'):  # to the last bit
+            assert row[error] == whole_run['results'][f'{name}/{error}']
 
 
 def test_ten_views_are_the_mean_over_corners_centre_and_mirrors(whole_run):
     network = trained.load(whole_run['workdir'])
-    predictions = prediction.predict(network, 'test', 10)
+    split = prediction.open_split(network, 'test')
+    predictions = prediction.predict(network, split, 10)
     data = network.config.data
     dataset = prepare.open_prepared(data)
     (first, *_) = pipeline.eval_batches(

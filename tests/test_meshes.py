@@ -115,7 +115,7 @@ def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
         network, mesh, [(margin, margin, False)], config.data.scale
     )
     batch = mesh_lib.put_batch(evaluation_batch(config), mesh, EVALUATED)
-    sums = np.asarray(eval_step(state.params, batch, mean))
+    sums = np.asarray(eval_step(state.params, batch, mean)).sum(1)
     _, of_params, of_update = np.array(norms).T
     return {
         'losses': losses,

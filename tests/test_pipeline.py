@@ -13,7 +13,7 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.configs import paper
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import augment, pipeline, prepare
 
 SIZE, CROP, TRAIN, VALIDATION = 8, 6, 20, 7
 
@@ -307,10 +307,10 @@ def test_without_reshuffling_every_epoch_has_the_order_of_the_first(prepared):
 def test_mean_is_the_centre_of_the_mean_image_or_all_of_it(prepared):
     dataset, data = prepared
     data = data.copy_and_resolve_references()
-    centre = pipeline.mean_to_subtract(dataset, data)
+    centre = augment.mean_to_subtract(dataset.mean_image, data)
     np.testing.assert_array_equal(centre, dataset.mean_image[1:-1, 1:-1])
     data.mean = 'crop'
-    whole = pipeline.mean_to_subtract(dataset, data)
+    whole = augment.mean_to_subtract(dataset.mean_image, data)
     np.testing.assert_array_equal(whole, dataset.mean_image)
 
 

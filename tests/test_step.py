@@ -61,14 +61,14 @@ def runs():
             'label': batch['label'],
             'mask': np.array([1, 1, 1, 1, 1, 1, 0, 1], np.float32),
         }
-        sums = eval_step(state.params, mesh_lib.put_batch(batch, mesh, BATCH), mean)
+        rows = eval_step(state.params, mesh_lib.put_batch(batch, mesh, BATCH), mean)
         results[data, tower] = {
             'losses': losses,
             'norms': np.array(norms),
             'first_params': first_params,
             'state': state,
             'params': jax.tree.map(np.asarray, state.params),
-            'eval': np.asarray(sums),
+            'eval': np.asarray(rows).sum(1),
         }
     return network, results
 

@@ -1,7 +1,9 @@
 """Several networks together, as the paper's entries of five and seven were (§6)."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,38 @@ from alexnet_jax.run import trained
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What came of one network or of several.
+
+    Attributes:
+      rows: one per network and per ensemble: `network`, `weights` (of an ensemble),
+        `examples`, `classes`, `loss`, `top1_error`, `top5_error`.
+      predictions: of the network, or of all with equal weights.
+      split: what was seen.
+      class_names: of the network.
+    """
+
+    rows: list[dict[str, object]]
+    predictions: prediction.Predictions
+    split: prediction.Split
+    class_names: tuple[str, ...]
+
+
 def weighted(
     members: Sequence[prediction.Predictions], weights: Sequence[float]
 ) -> np.ndarray:
     """Averages the members' probabilities, f32[N, classes]."""
     total = sum(w * m.probabilities for w, m in zip(weights, members, strict=True))
     return np.asarray(total / sum(weights), np.float32)
+
+
+def logarithms(
+    members: Sequence[prediction.Predictions], weights: Sequence[float]
+) -> np.ndarray:
+    """Of the averaged probabilities, f32[N, classes]; −∞ of 0."""
+    with np.errstate(divide='ignore'):
+        return np.log(weighted(members, weights))
 
 
 def search_weights(members: Sequence[prediction.Predictions]) -> list[float]:
@@ -28,7 +56,7 @@ def search_weights(members: Sequence[prediction.Predictions]) -> list[float]:
     labels = members[0].labels
 
     def score(weights: Sequence[float]) -> tuple[float, float]:
-        found = prediction.errors(weighted(members, weights), labels)
+        found = prediction.errors(logarithms(members, weights), labels)
         return found['top5_error'], found['loss']
 
     weights = [1.0] * len(members)
@@ -45,43 +73,59 @@ def search_weights(members: Sequence[prediction.Predictions]) -> list[float]:
 
 
 def evaluate(
-    workdirs: Sequence[Path], *, views: int, split: str, which: str
-) -> list[dict[str, object]]:
+    workdirs: Sequence[Path],
+    *,
+    views: int,
+    split: str,
+    which: str,
+    changes: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Evaluates every workdir, and all together if there are several.
 
-    Returns:
-      A row per network and per ensemble: `network`, `weights` (of an ensemble),
-      `examples`, `classes`, `loss`, `top1_error`, `top5_error`.
+    Args:
+      workdirs: of runs, or exported.
+      views: 1 or 10.
+      split: 'validation', 'test' or 'train'.
+      which: checkpoint, 'best' or 'latest'.
+      changes: of config.data, see `prediction.data_for`.
 
     Raises:
       ValueError: a workdir holds no run, or the runs do not see the same examples.
     """
     networks = [trained.load(workdir, which=which) for workdir in workdirs]
-    members = [prediction.predict(network, split, views) for network in networks]
+    splits = [prediction.open_split(network, split, changes) for network in networks]
+    members = [
+        prediction.predict(network, of_network, views)
+        for network, of_network in zip(networks, splits, strict=True)
+    ]
     rows: list[dict[str, object]] = [
         {
             'network': f'{n.workdir.name} (step {n.step})',
-            **prediction.errors(m.probabilities, m.labels),
+            **prediction.errors(m.log_probabilities, m.labels),
         }
         for n, m in zip(networks, members, strict=True)
     ]
     if len(networks) == 1:
-        return rows
+        return Evaluation(rows, members[0], splits[0], networks[0].class_names)
     check_same_examples(networks, members)
-    on_validation = (
-        members
-        if split == 'validation'
-        else [prediction.predict(network, 'validation', views) for network in networks]
-    )
+    on_validation = members
+    if split != 'validation' or changes:
+        on_validation = [
+            prediction.predict(n, prediction.open_split(n, 'validation'), views)
+            for n in networks
+        ]
     check_same_examples(networks, on_validation)
-    note = ', searched on this split' if split == 'validation' else ', searched'
+    on_it = on_validation is members
+    note = ', searched on this split' if on_it else ', searched'
+    equal = [1.0] * len(members)
     for name, weights in (
-        ('ensemble, equal weights', [1.0] * len(members)),
+        ('ensemble, equal weights', equal),
         (f'ensemble{note}', search_weights(on_validation)),
     ):
-        row = prediction.errors(weighted(members, weights), members[0].labels)
+        row = prediction.errors(logarithms(members, weights), members[0].labels)
         rows.append({'network': name, 'weights': weights, **row})
-    return rows
+    together = prediction.Predictions(logarithms(members, equal), members[0].labels)
+    return Evaluation(rows, together, splits[0], networks[0].class_names)
 
 
 def check_same_examples(
@@ -89,9 +133,8 @@ def check_same_examples(
 ) -> None:
     """An ensemble averages predictions of one list of examples."""
     for network, member in zip(networks, members, strict=True):
-        if (
-            not np.array_equal(member.labels, members[0].labels)
-            or member.probabilities.shape != members[0].probabilities.shape
+        if network.class_names != networks[0].class_names or not np.array_equal(
+            member.labels, members[0].labels
         ):
             raise ValueError(
                 f'{network.workdir} and {networks[0].workdir} do not see the same '

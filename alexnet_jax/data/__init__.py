@@ -2,6 +2,7 @@
 
 sources      what a source is: `folders`, a folder of images; `tfds_sets`, of TFDS
 images       one image file to the pixels that are stored
+photographs files and folders of images, read for a trained network
 shards       the files of records, and the processes that write them
 prepared     a prepared set on disk
 prepare      making one, and opening it

@@ -1,10 +1,13 @@
-"""What is random about a training batch, as pure functions of (seed, step).
+"""What a network is shown of stored squares: random crops in training, views after it.
+
+What is random about a training batch is a pure function of (seed, step).
 
 Everything is drawn for the whole global batch, so the row at position r is the same
 whatever the mesh, the number of processes and the rows a process asks for.
 """
 
 import numpy as np
+from ml_collections import ConfigDict
 
 
 def crop_offsets(
@@ -107,3 +110,20 @@ def ten_views(stored: int, crop: int) -> list[tuple[int, int, bool]]:
     end, centre = stored - crop, centre_offset(stored, crop)
     corners = [(0, 0), (0, end), (centre, centre), (end, 0), (end, end)]
     return [(*corner, mirrored) for corner in corners for mirrored in (False, True)]
+
+
+def mean_to_subtract(mean_image: np.ndarray, data: ConfigDict) -> np.ndarray:
+    """What `step.subtract_mean` takes from the crops.
+
+    As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
+    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each.
+
+    Args:
+      mean_image: f32[stored, stored, 3].
+      data: config.data.
+    """
+    if data.mean == 'crop':
+        return mean_image
+    start = centre_offset(data.stored_size, data.crop_size)
+    stop = start + data.crop_size
+    return mean_image[start:stop, start:stop]

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import hashing, splits
+from alexnet_jax.data import hashing, images, splits
 from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png')
 # A directory that changed so recently may change again within the same tick of its
 # file system's clock, which would not show.
 SETTLED_NS = 2 * 10**9
@@ -212,7 +211,7 @@ def _list(split: Path, classes: Iterable[str]) -> Iterator[ClassFiles]:
                 files = [
                     (os.fsencode(entry.name), entry.stat().st_size)
                     for entry in entries
-                    if entry.name.lower().endswith(SUFFIXES)
+                    if entry.name.lower().endswith(images.SUFFIXES)
                     and not entry.name.startswith('.')
                 ]
         except OSError as error:  # a link to nothing, a file just removed

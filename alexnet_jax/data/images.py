@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+SUFFIXES = ('.jpg', '.jpeg', '.png')  # of the files that are taken from a folder
 ENCODINGS = ('raw', 'jpeg')
 FITS = ('crop', 'warp')
 # 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.
@@ -51,7 +52,11 @@ def square(encoded: bytes, size: int, fit: str = 'crop') -> Image.Image:
     elif image.mode == 'P':
         # Its transparent colours count like the others, here as in RGBA.
         image.info.pop('transparency', None)
-    image = image.convert('RGB')
+    return resized(image.convert('RGB'), size, fit)
+
+
+def resized(image: Image.Image, size: int, fit: str = 'crop') -> Image.Image:
+    """Makes a square of an RGB image, as `square` does once it is decoded."""
     if fit == 'warp':
         return image.resize((size, size), Image.Resampling.BICUBIC)
     side = min(image.size)

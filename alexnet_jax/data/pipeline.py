@@ -7,7 +7,7 @@ several processes can take its rows of the same global batch.
 
 import bisect
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grain
@@ -144,17 +144,16 @@ def eval_batches(
     return iter(batches.to_iter_dataset(_read_options(data)))
 
 
-def mean_to_subtract(dataset: PreparedDataset, data: ConfigDict) -> np.ndarray:
-    """What `step.subtract_mean` takes from the crops.
-
-    As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
-    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each.
-    """
-    if data.mean == 'crop':
-        return dataset.mean_image
-    start = augment.centre_offset(dataset.stored_size, data.crop_size)
-    stop = start + data.crop_size
-    return dataset.mean_image[start:stop, start:stop]
+def images_at(
+    dataset: PreparedDataset, split: str, places: Sequence[int]
+) -> np.ndarray:
+    """The stored squares at some places of a split, u8[N, stored, stored, 3]."""
+    read = _reader(dataset, split)
+    side = dataset.stored_size
+    found = np.empty((len(places), side, side, 3), np.uint8)
+    for row, place in enumerate(places):
+        found[row], _ = read(place, found[row])
+    return found
 
 
 def num_examples(dataset: PreparedDataset, split: str) -> int:

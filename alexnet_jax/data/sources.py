@@ -30,6 +30,10 @@ class SourceReadError(ValueError):
     """An example of the source cannot be read or used."""
 
 
+class NoLabelsError(SourceReadError):
+    """The examples of a split have no labels, as those of a challenge's test set."""
+
+
 class Rows(Protocol):
     """A range of a split; a process needs no more to read it."""
 

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import disk, hashing, sources, splits
-from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
+from alexnet_jax.data.sources import Example, NoLabelsError, SourceNotFoundError
 
 RENDERED = 'rendered_shapes'  # TFDS generates it without the network
 IMAGENET_TARS = {
@@ -32,6 +32,7 @@ class TfdsRows:
     split: str
     start: int
     stop: int
+    unlabelled: bool = False  # labels of -1 are wanted, not refused
 
     def read(self) -> Iterator[Example]:
         """The encoded images, each with `<split>[<index>]` as its name."""
@@ -54,8 +55,8 @@ class TfdsRows:
             ).as_numpy_iterator()
         for i, example in enumerate(examples, self.start):
             label = int(example[label_key])
-            if label < 0:
-                raise SourceReadError(
+            if label < 0 and not self.unlabelled:
+                raise NoLabelsError(
                     f'the split {self.split!r} of {self.name} has no labels; choose '
                     'others with --config.data.train_split=…, validation_split, '
                     'test_split'

@@ -9,7 +9,12 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax.formats import networks
-from alexnet_jax.formats.weights import Params, Preprocessing, Weights
+from alexnet_jax.formats.weights import (
+    Params,
+    Preprocessing,
+    Weights,
+    one_colour,
+)
 
 Json = dict[str, Any]
 
@@ -102,16 +107,6 @@ def weights_from(
             f'{weights.digest[:12]}…: it was damaged or changed'
         )
     return weights
-
-
-def one_colour(colour: np.ndarray, size: int) -> np.ndarray:
-    """An image f32[size, size, 3] of one colour f32[3]."""
-    return np.broadcast_to(colour.astype(np.float32), (size, size, 3))
-
-
-def colour_of(image: np.ndarray) -> np.ndarray | None:
-    """The colour f32[3] of an image that has but one, else None."""
-    return image[0, 0].copy() if (image == image[0, 0]).all() else None
 
 
 def checked_table(raw: Mapping[str, Any], what: str) -> Json:

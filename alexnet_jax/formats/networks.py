@@ -2,15 +2,18 @@
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import model
 from alexnet_jax.formats.weights import (
+    Preprocessing,
     Shape,
     UnknownNetworkError,
+    one_colour,
     shapes_of,
     side_by_side,
 )
@@ -37,6 +40,8 @@ NAMES = (
 # Keys of a table that change how it starts or is run, not the function that it is once
 # trained.
 _NOT_THE_FUNCTION = {'init_std', 'init_bias', 'num_classes', 'compute_dtype', 'ties'}
+# Keys by which two networks have other shapes.
+_OF_SHAPE = {'kernel', 'kind', 'layers', 'reads', 'towers'}
 
 
 def config(name: str) -> ConfigDict:
@@ -59,10 +64,64 @@ def table_of(config: ConfigDict) -> dict[str, Any]:
     return plain(config.model.to_dict())
 
 
-def named(table: Mapping[str, Any]) -> list[str]:
-    """The shipped networks that compute the same function as a table, if any."""
-    wanted = _function(table)
-    return [name for name in NAMES if _function(_tables()[name]) == wanted]
+def named(table: Mapping[str, Any], *, but: Collection[str] = ()) -> list[str]:
+    """The shipped networks that compute the same function as a table, if any.
+
+    Args:
+      table: of the network.
+      but: keys that do not matter besides, such as `features`.
+    """
+    wanted = _function(table, but)
+    return [name for name in NAMES if _function(_tables()[name], but) == wanted]
+
+
+def with_widths_of(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """A shipped table with the features of another one's layers."""
+    made = dict(_tables()[name])
+    for layer in made['layers'][:-1]:
+        made[layer] = made[layer] | {'features': table[layer]['features']}
+    return made
+
+
+def _differences(
+    table: Mapping[str, Any], name: str, but: Collection[str]
+) -> dict[str, str]:
+    """The keys in which a table is not the shipped one's function, each with both."""
+    found, shipped = (
+        dict(_flat(_function(each, but))) for each in (table, _tables()[name])
+    )
+    return {
+        key: f'{key} is {found.get(key, "absent")} there and '
+        f'{shipped.get(key, "absent")} in {name}'
+        for key in dict.fromkeys([*shipped, *found])
+        if found.get(key) != shipped.get(key)
+    }
+
+
+def preprocessing(name: str, mean: np.ndarray) -> Preprocessing:
+    """What a shipped network does to a photograph.
+
+    Args:
+      name: of the network.
+      mean: f32[S, S, 3], RGB, for squares of S pixels; or f32[3], one colour.
+    """
+    data = config(name).data
+    colour = mean.shape == (3,)
+    stored = data.stored_size if colour else len(mean)
+    return Preprocessing(
+        stored_size=stored,
+        fit=data.fit,
+        crop_size=data.crop_size,
+        mean='colour' if colour else data.mean,
+        mean_image=one_colour(mean, stored) if colour else mean,
+        scale=scales(data.scale),
+    )
+
+
+def scales(scale: float | Sequence[float]) -> tuple[float, float, float]:
+    """`config.data.scale`, for R, G and B."""
+    red, green, blue = scale if isinstance(scale, Sequence) else (scale,) * 3
+    return float(red), float(green), float(blue)
 
 
 def with_shapes(shapes: Mapping[str, Shape], crop_size: int = 0) -> list[str]:
@@ -78,6 +137,38 @@ def with_shapes(shapes: Mapping[str, Shape], crop_size: int = 0) -> list[str]:
         if (network := _for_shapes(name, shapes, crop_size))
         and shapes_of(network) == dict(shapes)
     ]
+
+
+def shipped_as(
+    table: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    source: str,
+    *,
+    but: Collection[str] = (),
+) -> str:
+    """The shipped network that a file holds, in its own or other widths.
+
+    Args:
+      table: what the file says of the layers, in our terms.
+      shapes: of its arrays, by our names and in our layout.
+      source: names the file in messages.
+      but: keys that the file does not tell.
+
+    Raises:
+      UnknownNetworkError: no shipped network has these shapes.
+      ValueError: one has, and is another function of its images.
+    """
+    if names := named(table, but=but) or named(table, but={*but, 'features'}):
+        return names[0]
+    but = {*but, 'features'}
+    nearest = min(NAMES, key=lambda name: len(_differences(table, name, but)))
+    differences = _differences(table, nearest, but)
+    if any(key.rpartition('.')[2] in _OF_SHAPE for key in differences):
+        raise refuse(shapes, source)
+    raise ValueError(
+        f'{source} is {nearest} in its shapes, but computes another function: '
+        + next(iter(differences.values()))
+    )
 
 
 def refuse(
@@ -147,13 +238,24 @@ def _tables() -> dict[str, dict[str, Any]]:
     return {name: table_of(config(name)) for name in NAMES}
 
 
-def _function(table: Mapping[str, Any]) -> Any:
+def _function(table: Mapping[str, Any], but: Collection[str] = ()) -> Any:
     """What of a table decides the trained function, to compare."""
+    unread = {*_NOT_THE_FUNCTION, *but}
+    if table.get('towers') == 1:  # which is all there is to read and to norm across
+        unread |= {'across_towers', 'reads'}
     return {
-        key: _function(value) if isinstance(value, Mapping) else plain(value)
+        key: _function(value, unread) if isinstance(value, Mapping) else plain(value)
         for key, value in table.items()
-        if key not in _NOT_THE_FUNCTION
+        if key not in unread
     }
+
+
+def _flat(table: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
 
 
 def plain(value: Any) -> Any:

@@ -38,7 +38,7 @@ def nodes_of(
     for layer, shape in zip(network.layers, model.layer_shapes(network), strict=True):
         x = graph.weighted_sum(x, layer, maps, shape, layer.groups(network.towers))
         maps = shape.linear
-        for name, step in zip(layer.step_names, layer.steps, strict=True):
+        for name, step in zip(layer.makes[1:], layer.steps, strict=True):
             x = graph.step(x, f'{layer.name}/{name}', step, maps, network.towers)
             maps = step.output(maps)
     graph.add('Identity', [x], 'logits')

@@ -80,7 +80,7 @@ def description_of(weights: Weights) -> dict[str, Any]:
             layer
         )  # of which the steps are turned too
         del row['init_std'], row['init_bias']
-        steps = list(zip(layer.step_names, row['steps'], strict=True))
+        steps = list(zip(layer.makes[1:], row['steps'], strict=True))
         rows.append(row | {'steps': steps, 'inputs': inputs, 'linear': shape.linear})
         inputs = shape.output
     return {
@@ -90,6 +90,7 @@ def description_of(weights: Weights) -> dict[str, Any]:
         'preprocessing': {
             'crop_size': seen.crop_size,
             'stored_size': seen.stored_size,
+            'mean': seen.mean,
             'scale': seen.scale,
         },
     }

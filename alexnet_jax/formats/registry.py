@@ -53,7 +53,7 @@ FORMATS: dict[str, Format] = {
         'onnx',
         "every network as a graph; bvlcalexnet's is read",
         ('.onnx',),
-        read=(),
+        read=('mean',),
         write=('preprocess',),
         needs='onnx',
     ),
@@ -61,6 +61,13 @@ FORMATS: dict[str, Format] = {
         'jax_export',
         'prediction as StableHLO, which runs without this package',
         ('.jax_export',),
+        write=(),
+    ),
+    'caffe': Format(
+        'caffe',
+        'grouped networks whose norm crosses the groups, and those of one tower',
+        ('.caffemodel',),
+        read=('network', 'mean', 'prototxt'),
         write=(),
     ),
 }

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from alexnet_jax.formats import description
-from alexnet_jax.formats.weights import Weights
+from alexnet_jax.formats.weights import Weights, colour_of
 from alexnet_jax.system import files
 
 MEAN = 'mean_image'
@@ -28,7 +28,7 @@ def write(weights: Weights, path: Path) -> list[Path]:
       Its path, in a list.
     """
     mean = weights.preprocessing.mean_image
-    colour = description.colour_of(mean)
+    colour = colour_of(mean)
     arrays = flat(weights.params) | {MEAN: mean if colour is None else colour}
     metadata = {key: json.dumps(v) for key, v in description.of(weights).items()}
     # 'format' is for readers such as transformers, which ask what wrote the arrays.

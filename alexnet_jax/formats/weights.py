@@ -108,6 +108,16 @@ class Weights:
         return digest(self.params, [layer.name for layer in self.network.layers])
 
 
+def one_colour(colour: np.ndarray, size: int) -> np.ndarray:
+    """An image f32[size, size, 3] of one colour f32[3]."""
+    return np.broadcast_to(colour.astype(np.float32), (size, size, 3))
+
+
+def colour_of(image: np.ndarray) -> np.ndarray | None:
+    """The colour f32[3] of an image that has but one, else None."""
+    return image[0, 0].copy() if (image == image[0, 0]).all() else None
+
+
 def digest(params: Params, layers: Sequence[str]) -> str:
     """SHA-256 over the parameters of some layers: names, shapes, float32 values."""
     sha = hashlib.sha256()

@@ -11,7 +11,6 @@ Each holds the items `state` (the arrays) and `meta` (JSON: the digests and what
 caller wants to remember).
 """
 
-import contextlib
 import json
 import math
 from pathlib import Path
@@ -66,18 +65,21 @@ class Checkpoints:
         self._latest.save(step, state, meta)
         return True
 
-    def restore_latest(self, abstract_state: Any) -> tuple[Any, Json] | None:
+    def restore_latest(
+        self, abstract_state: Any, *, part: bool = False
+    ) -> tuple[Any, Json] | None:
         """The newest state that verifies, and its meta; None if nothing was saved.
 
         `abstract_state` has a ShapeDtypeStruct with a sharding for every array; the
-        mesh need not be the one that saved. Newer steps that do not verify are renamed
-        to `<step>.damaged`, or they would stand in the way of the steps to come. If
-        none verifies that is a ValueError: a run never starts again in silence.
+        mesh need not be the one that saved. With `part` it is a dict of some of them,
+        and only these are read. Newer steps that do not verify are renamed to
+        `<step>.damaged`, or they would stand in the way of the steps to come. If none
+        verifies that is a ValueError: a run never starts again in silence.
         """
         self._latest.wait()  # a step that is being written is not there yet
         failures: dict[int, str] = {}
         for step in reversed(self._latest.steps()):
-            restored, failure = self._latest.try_restore(step, abstract_state)
+            restored, failure = self._latest.try_restore(step, abstract_state, part)
             if restored is not None:
                 if not self._read_only:
                     self._latest.set_aside(list(failures))
@@ -129,10 +131,13 @@ class Checkpoints:
         self._best_found = error, step
         return True
 
-    def restore_best(self, abstract_state: Any) -> tuple[Any, Json] | None:
+    def restore_best(
+        self, abstract_state: Any, *, part: bool = False
+    ) -> tuple[Any, Json] | None:
         """The state with the lowest validation error, and its meta; None without one.
 
-        A best checkpoint that does not verify is a ValueError.
+        Arguments as for `restore_latest`. A best checkpoint that does not verify is a
+        ValueError.
         """
         found = processes.from_first(self._find_best())
         if found is None:
@@ -140,27 +145,12 @@ class Checkpoints:
                 raise ValueError(f'no checkpoint in {self._best.path} can be read')
             return None
         _, step = found
-        restored, failure = self._best.try_restore(step, abstract_state)
+        restored, failure = self._best.try_restore(step, abstract_state, part)
         if restored is None:
             raise ValueError(
                 f'{self._best.path / str(step)} cannot be restored: {failure}'
             )
         return restored
-
-    def shape_of(self, *path: str, which: str) -> tuple[int, ...]:
-        """The shape of one array of the newest readable checkpoint of a kind.
-
-        Args:
-          *path: the array's, `'params', 'conv1', 'kernel'`.
-          which: 'best' or 'latest'.
-        """
-        directory = self._best if which == 'best' else self._latest
-        for step in reversed(directory.steps()):
-            with contextlib.suppress(Exception):  # as in try_restore
-                return tuple(
-                    directory.read_meta(step)['arrays']['/'.join(path)]['shape']
-                )
-        raise ValueError(f'there is no checkpoint in {directory.path} that can be read')
 
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk; raises what went wrong."""
@@ -262,12 +252,12 @@ class _Directory:
         return content
 
     def try_restore(
-        self, step: int, abstract_state: Any
+        self, step: int, abstract_state: Any, part: bool
     ) -> tuple[tuple[Any, Json] | None, str]:
         """((state, meta), '') of a step that verifies, else (None, the reason)."""
         read, failure = None, ''
         try:
-            read = self._read(step, abstract_state)
+            read = self._read(step, abstract_state, part)
         except Exception as error:
             # Damage comes as KeyError, ValueError, JSONDecodeError, FileNotFoundError
             # or a bare Exception, according to the file that is hit.
@@ -278,17 +268,28 @@ class _Directory:
             return None, failure or 'another process cannot read it'
         state, content = read
         found, stored = digests.describe(state), content['arrays']
-        wrong = [path for path in stored if found.get(path) != stored[path]]
+        wrong = [path for path in found if found[path] != stored[path]]
         if wrong:
             return None, f'the digests of {", ".join(wrong[:3])} do not agree'
         return (state, content['meta']), ''
 
-    def _read(self, step: int, abstract_state: Any) -> tuple[Any, Json]:
+    def _read(self, step: int, abstract_state: Any, part: bool) -> tuple[Any, Json]:
         content = self.read_meta(step)
         wanted, stored = digests.abstract_leaves(abstract_state), content['arrays']
+        if part:
+            stored = {path: stored[path] for path in stored if path in wanted}
         if difference := digests.difference(wanted, stored):
             raise ValueError(difference)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        restore = (
+            ocp.args.PyTreeRestore(
+                abstract_state,
+                ocp.checkpoint_utils.construct_restore_args(abstract_state),
+                partial_restore=True,
+            )
+            if part
+            else ocp.args.StandardRestore(abstract_state)
+        )
+        args = ocp.args.Composite(state=restore)
         return self._manager().restore(step, args=args)['state'], content
 
     def delete(self, steps: list[int]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.system import files
 
 # Of a workdir's config.json. 1, without an entry, is version 0.1's.
 FORMAT = 2
@@ -16,6 +17,23 @@ FORMAT = 2
 def to_json(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON has it, with the format's number: tuples become lists."""
     return {'format': FORMAT} | json.loads(config.to_json())
+
+
+def read(workdir: Path) -> ConfigDict:
+    """The config of the run that a workdir holds.
+
+    Raises:
+      ValueError: it holds none, one of another version, or a damaged one.
+    """
+    path = workdir / 'config.json'
+    if not path.is_file():
+        raise ValueError(f'{workdir} holds no run: there is no {path.name} in it')
+    as_json = files.read_json(path)
+    if not isinstance(as_json, dict) or not as_json:
+        raise ValueError(f'{path} is damaged: it is not the JSON of a config')
+    check_format(as_json, workdir)
+    del as_json['format']
+    return ConfigDict(as_json)
 
 
 def check_format(as_json: dict[str, Any], workdir: Path) -> None:

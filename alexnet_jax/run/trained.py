@@ -1,35 +1,41 @@
 """A workdir's best network: what evaluation, fine-tuning and prediction start from."""
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model as model_lib
-from alexnet_jax import optimizer, train_state
-from alexnet_jax.run import checkpoint, config_file
+from alexnet_jax import train_state
+from alexnet_jax.run import checkpoint, config_file, inputs
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network and the config that it was trained with."""
+    """A trained network with all that it needs to see an image as in training."""
 
     workdir: Path
     config: ConfigDict
     network: model_lib.Network
     params: model_lib.Params
+    class_names: tuple[str, ...]
+    mean_image: np.ndarray  # f32[stored, stored, 3]
     step: int
+    metrics: Mapping[str, float]  # of that step
 
 
 def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Trained:
     """Restores a checkpoint of a finished or running run, leaving its files alone.
 
+    The data set is not needed, nor is the state of the update read.
+
     Args:
-      workdir: of the run.
+      workdir: of the run, or of `alexnet_jax.export_workdir`.
       which: 'best', by validation error, or 'latest'.
       mesh: where the parameters go; None for one device.
 
@@ -38,37 +44,37 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
         checkpoints can be restored.
     """
     workdir = workdir.expanduser().absolute()
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise ValueError(f'{workdir} holds no run: there is no {path.name} in it')
-    as_json = json.loads(path.read_text())
-    config_file.check_format(as_json, workdir)
-    del as_json['format']
-    config = ConfigDict(as_json)
-    checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+    config = config_file.read(workdir)
+    held = inputs.read(workdir)
     network = model_lib.network_from_config(
-        config.model,
-        config.data.crop_size,
-        checkpoints.shape_of('params', config.model.layers[-1], 'bias', which=which)[0],
+        config.model, config.data.crop_size, len(held.class_names)
     )
     mesh = mesh or mesh_lib.make_mesh(
         data=1, tower=1, towers=network.towers, batch_size=1
     )
-    # The update's state is restored too, because its digests are checked with it; how
-    # many steps an epoch has does not change its shape.
-    tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1.0)
-    abstract = train_state.abstract_train_state(network, tx, mesh)
-    with checkpoints:
+    wanted = {
+        'step': jax.ShapeDtypeStruct((), np.int32, sharding=mesh_lib.replicated(mesh)),
+        'params': train_state.abstract_params(network, mesh),
+    }
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         restored = (
-            checkpoints.restore_best(abstract)
+            checkpoints.restore_best(wanted, part=True)
             if which == 'best'
-            else checkpoints.restore_latest(abstract)
+            else checkpoints.restore_latest(wanted, part=True)
         )
     if restored is None:
         raise ValueError(f'{workdir} has no {which} checkpoint yet')
-    state, _ = restored
-    step = int(jax.device_get(state.step))
-    return Trained(workdir, config, network, state.params, step)
+    state, meta = restored
+    return Trained(
+        workdir=workdir,
+        config=config,
+        network=network,
+        params=state['params'],
+        class_names=held.class_names,
+        mean_image=held.mean_image,
+        step=int(jax.device_get(state['step'])),
+        metrics=meta['metrics'],
+    )
 
 
 def copy_layers(

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.run import config_file
 
+EXPORTED = 'exported.json'  # says where a workdir without a run's state comes from
+
 
 def check_workdir(workdir: Path, config: ConfigDict) -> Path:
     """Refuses a workdir that cannot be written or holds a run of another config.
@@ -20,6 +22,12 @@ def check_workdir(workdir: Path, config: ConfigDict) -> Path:
     if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
         raise ValueError(
             f'--workdir={workdir}: {standing} is not a directory that can be written'
+        )
+    if (workdir / EXPORTED).exists():
+        raise ValueError(
+            f'--workdir={workdir} was made by export_workdir and has no state of the '
+            'update to go on from; take another --workdir, and start from these layers '
+            f'with --config.init.workdir={workdir} and --config.init.copy'
         )
     path = workdir / 'config.json'
     if path.exists():

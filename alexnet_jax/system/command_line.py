@@ -59,7 +59,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _check_config_flag(argv: Sequence[str], name: str) -> None:
-    file = _given(argv, name)
+    file = given(argv, name)
     changed = [key for key, _ in config_arguments.overrides(argv, name)]
     if file is not None:
         config = config_arguments.load(file, name)
@@ -71,7 +71,7 @@ def _check_config_flag(argv: Sequence[str], name: str) -> None:
         )
 
 
-def _given(argv: Sequence[str], name: str) -> str | None:
+def given(argv: Sequence[str], name: str) -> str | None:
     """The last value of `--name=value` or `--name value`."""
     found = None
     for word, following in zip(argv, [*argv[1:], None], strict=True):
@@ -82,8 +82,7 @@ def _given(argv: Sequence[str], name: str) -> str | None:
 
 def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
     """Usage, flags and configs on the first screen; then every key of a config."""
-    if hasattr(signal, 'SIGPIPE'):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # … --help | head
+    end_when_nobody_reads()
     main = sys.modules['__main__']
     spec = main.__spec__
     command = spec.name.removesuffix('.__main__') if spec else Path(argv[0]).stem
@@ -101,7 +100,7 @@ def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
         for config, line in config_arguments.shipped().items():
             text = f'  {config:<15} {line}'
             print(textwrap.fill(text, 80, subsequent_indent=18 * ' '))
-        file = _given(argv, name) or config_arguments.to_file('paper')
+        file = given(argv, name) or config_arguments.to_file('paper')
         config = config_arguments.load(file, name)
         print(
             f'\nFor example:\n  python -m {command} --{name}=demo '
@@ -110,6 +109,12 @@ def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
             'change when a run goes on:'
         )
         print(config_arguments.describe_keys(config, name))
+
+
+def end_when_nobody_reads() -> None:
+    """Ends the program quietly where its output is cut off: `… --help | head`."""
+    if hasattr(signal, 'SIGPIPE'):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def reject_positionals(argv: Sequence[str]) -> None:

@@ -157,6 +157,46 @@ def check(argv: Sequence[str], flag: str, config: ConfigDict) -> None:
             raise ValueError(f'--{flag}.{key}={text}: expected {expected}') from None
 
 
+def taken_out(
+    argv: Sequence[str], flag: str, config: ConfigDict
+) -> tuple[list[str], dict[str, Any]]:
+    """Takes the overrides out of a command line whose config is known otherwise.
+
+    Args:
+      argv: of a command without `--config=NAME`.
+      flag: 'config'.
+      config: that of a workdir.
+
+    Returns:
+      The other words, and the value of each changed key.
+
+    Raises:
+      ValueError: as `check`, or `--flag=NAME` is given.
+    """
+    check(argv, flag, config)
+    present = dict(config_lib.flat(config))
+    changes = {}
+    for key, text in overrides(argv, flag):
+        kind = type(present[key])
+        if text is None or (kind is bool and text.startswith('-')):
+            text = 'true'
+        changes[key] = _TYPES[kind][1].parse(text) if kind in _TYPES else text
+    left, skip = [], False
+    for word, following in zip(argv, [*argv[1:], ''], strict=True):
+        if skip:
+            skip = False
+        elif match := re.fullmatch(
+            rf'--?(no)?{flag}\.([^=]*)(=(.*))?', word, re.DOTALL
+        ):
+            alone = match[3] is None and not match[1]
+            skip = alone and not following.startswith('-')
+        elif re.fullmatch(rf'--?{flag}(=.*)?', word, re.DOTALL):
+            raise ValueError(f'{word}: the config is that of the workdir')
+        else:
+            left.append(word)
+    return left, changes
+
+
 def _unknown(key: str, text: str | None, flag: str, config: ConfigDict) -> str:
     given = f'--{flag}.{key}' + ('' if text is None else f'={text}')
     keys = [known for known, _ in config_lib.flat(config)]

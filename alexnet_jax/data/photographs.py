@@ -1,0 +1,128 @@
+"""Files and folders of images, decoded in threads as preparation stores them.
+
+The number of files does not matter: only those that are on their way are in memory.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from alexnet_jax.data import images
+
+Item = TypeVar('Item')
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A file and its pixels, or what is wrong with it."""
+
+    path: Path
+    pixels: np.ndarray | None  # u8[S, S, 3]
+    problem: str = ''
+
+
+def find(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files that are named, and every image below the folders that are named.
+
+    A folder's images come in the order of their names, those of a folder before those
+    of the folders in it.
+
+    Raises:
+      ValueError: there is no such file or folder, or a folder has no images.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f'there is no file or folder {path}')
+        if not path.is_dir():
+            yield path
+            continue
+        found = False
+        for file in _below(path, set()):
+            found = True
+            yield file
+        if not found:
+            raise ValueError(
+                f'{path} and the folders in it have no images '
+                f'({", ".join(images.SUFFIXES)})'
+            )
+
+
+def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:  # a link to a folder above
+        return
+    seen.add(real)
+    with os.scandir(folder) as entries:
+        visible = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != '.')
+    for name, is_folder in visible:
+        if not is_folder and name.lower().endswith(images.SUFFIXES):
+            yield folder / name
+    for name, is_folder in visible:
+        if is_folder:
+            yield from _below(folder / name, seen)
+
+
+def read(
+    files: Iterable[Path], stored: images.Stored, *, ahead: int
+) -> Iterator[Photograph]:
+    """Decodes files in their order, some of them ahead of who asks.
+
+    Args:
+      files: of images.
+      stored: how preparation would store them; the pixels are those that it would
+        give to a network.
+      ahead: files that are decoded, or being decoded, before they are asked for.
+    """
+    return _in_threads(functools.partial(_read, stored=stored), files, ahead)
+
+
+def decode(
+    encoded: Iterable[tuple[str, bytes]], stored: images.Stored, *, ahead: int
+) -> Iterator[Photograph]:
+    """The same of images that are in memory, each with a name."""
+    return _in_threads(functools.partial(_decode, stored=stored), encoded, ahead)
+
+
+def _in_threads(
+    make: Callable[[Item], Photograph], items: Iterable[Item], ahead: int
+) -> Iterator[Photograph]:
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        items = iter(items)
+        pending = collections.deque(
+            pool.submit(make, item) for item in itertools.islice(items, ahead)
+        )
+        while pending:
+            photograph = pending.popleft().result()
+            for item in itertools.islice(items, 1):
+                pending.append(pool.submit(make, item))
+            yield photograph
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(file: Path, stored: images.Stored) -> Photograph:
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            return Photograph(file, None, 'not a file, or a link to nothing')
+        encoded = file.read_bytes()
+    except OSError as error:
+        return Photograph(file, None, error.strerror or str(error))
+    return _decode((os.fspath(file), encoded), stored)
+
+
+def _decode(named: tuple[str, bytes], stored: images.Stored) -> Photograph:
+    name, encoded = named
+    try:
+        _, pixels = images.encode(encoded, stored)
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        return Photograph(Path(name), None, images.why_undecodable(error))
+    return Photograph(Path(name), pixels)
