@@ -10,4 +10,11 @@ layouts      kernels and flattened maps in the order of channels-first framework
 One module for each format:
 
 safetensors  the interchange format, in which nothing is lost
+huggingface  the same as a folder with a config and a model card
+caffe        .caffemodel, .binaryproto, .prototxt; caffe_net says what their layers are
+             in our terms, caffe_schema which fields they have
+matconvnet   Caffe's nets as .mat
+caffe_tensorflow  Caffe's nets as .npy
+
+Readers that trust nothing: protobuf, prototxt, matlab, pickles.
 """

@@ -50,7 +50,7 @@ class _Dtype:
 class _Array:
     """An array whose bytes come later; `made` then holds it."""
 
-    made: np.ndarray | None = None
+    made: Any = None
 
 
 def read_npy(path: Path) -> Any:
@@ -152,7 +152,7 @@ def _call(function: Any, arguments: Any) -> Any:
         case _Name(text=text), (_Name(), tuple(), _) if text in _ARRAY:
             return _Array()
         case _Name(text=name), (str() as kind, *_) if name == _DTYPE:
-            if kind not in ('f4', 'f8'):
+            if kind not in ('f4', 'f8', 'O4', 'O8'):
                 raise ValueError(f'an array of {kind[:20]!r} is refused')
             return _Dtype(kind)
         case _Name(text=name), (str() as text, 'latin1') if name == _ENCODE:
@@ -164,7 +164,13 @@ def _set_state(made: Any, state: Any) -> None:
     match made, state:
         case _Dtype(), (int(), '<' | '=' | '|' as order, None, None, None, *_):
             made.order = order
-        case _Array(), (int(), tuple(shape), _Dtype(kind=kind), in_columns, data):
+        # numpy saves no dict, but an array without extent that holds it.
+        case _Array(), (int(), (), _Dtype(kind='O4' | 'O8'), _, [content]):
+            made.made = content
+        case (
+            _Array(),
+            (int(), tuple(shape), _Dtype(kind='f4' | 'f8' as kind), in_columns, data),
+        ):
             # A str is what Python 2 wrote.
             content = data.encode('latin-1') if isinstance(data, str) else data
             size = int(kind[1])
@@ -186,8 +192,8 @@ def _set_state(made: Any, state: Any) -> None:
 
 def _finished(value: Any, depth: int = 0) -> Any:
     """Dicts, lists and tuples with arrays in place of what became them."""
-    if depth > 4:
-        raise ValueError('it is nested more than 4 deep')
+    if depth > 5:
+        raise ValueError('it is nested more than 5 deep')
     match value:
         case dict():
             return {str(k): _finished(v, depth + 1) for k, v in value.items()}
@@ -195,4 +201,6 @@ def _finished(value: Any, depth: int = 0) -> Any:
             return [_finished(v, depth + 1) for v in value]
         case _Array(made=np.ndarray() as array):
             return array
+        case _Array(made=made):
+            return _finished(made, depth + 1)
     raise ValueError(f'it holds a {type(value).__name__.strip("_")}')

@@ -36,6 +36,21 @@ FORMATS: dict[str, Format] = {
         ('network', 'mean', 'prototxt'),
         (),
     ),
+    'huggingface': Format(
+        'huggingface', 'a folder for the hub, nothing lost', (), (), ()
+    ),
+    'matconvnet': Format(
+        'matconvnet',
+        'imagenet-caffe-alex.mat, imagenet-caffe-ref.mat',
+        ('.mat',),
+        ('network',),
+    ),
+    'caffe-tensorflow': Format(
+        'caffe_tensorflow',
+        'bvlc_alexnet.npy and its like',
+        ('.npy',),
+        ('network', 'mean'),
+    ),
 }
 
 
@@ -51,6 +66,8 @@ def of_file(path: Path, name: str = '') -> str:
                 f'there is no format {name!r}; there are {", ".join(FORMATS)}'
             )
         return name
+    if (path / 'model.safetensors').is_file() and (path / 'config.json').is_file():
+        return 'huggingface'
     found = [
         name
         for name, known in FORMATS.items()
