@@ -80,7 +80,8 @@ tags:
 
 # AlexNet of {network.num_classes} classes
 
-{count:,} parameters, {network.towers} towers; shipped network: {shipped}. From: {weights.source}.
+{count:,} parameters, {network.towers} towers; shipped network: {shipped}.
+From: {weights.source}.
 
 ```
 {tables.aligned(shapes, left=(0, 1, 2))}
