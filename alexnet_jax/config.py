@@ -190,13 +190,13 @@ _LAYER_RULES: dict[str, Rule] = {
     'kernel': _COUNT,
     'stride': _COUNT,
     'padding': Rule(
-        '((top, bottom), (left, right)), whole numbers ≥ 0',
+        '((top, bottom), (left, right)), whole numbers; below 0 they cut off',
         lambda v: (
             len(v) == 2
             and all(
                 isinstance(pair, tuple)
                 and len(pair) == 2
-                and all(isinstance(n, int) and n >= 0 for n in pair)
+                and all(isinstance(n, int) for n in pair)
                 for pair in v
             )
         ),

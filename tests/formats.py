@@ -1,6 +1,11 @@
 """Random weights of shipped networks, for the tests of formats."""
 
+import functools
+from pathlib import Path
+
+import jax
 import numpy as np
+from PIL import Image, ImageOps
 
 from alexnet_jax import model
 from alexnet_jax.formats import networks
@@ -59,6 +64,45 @@ def make_weights(
         source=f'random, of {name}',
         metrics={'val/top1_error': 0.5},
     )
+
+
+def photographs(shared_data: Path, size: int, count: int = 3) -> np.ndarray:
+    """Squares u8[count, size, size, 3] of photographs."""
+    files = sorted((shared_data / 'clothing' / 'test').glob('*/*.jpg'))[::40][:count]
+    squares = [
+        ImageOps.fit(Image.open(file).convert('RGB'), (size, size)) for file in files
+    ]
+    return np.stack([np.asarray(square) for square in squares])
+
+
+@functools.cache
+def narrow(name: str) -> Weights:
+    """A shipped network of an eighth of its maps (cuda-convnet's are small already)."""
+    width = 1.0 if name.startswith('cuda_convnet') else 0.125
+    return make_weights(name, width=width, fc=32)
+
+
+def taps(weights: Weights, squares: np.ndarray) -> dict[str, np.ndarray]:
+    """What every step of our network makes of squares u8[B, stored, stored, 3].
+
+    Maps are [B, channel, row, column] in it; `conv1/lrn` is named as in the model,
+    and the last layer's output is `logits` besides.
+    """
+    seen = weights.preprocessing
+    start = (seen.stored_size - seen.crop_size) // 2
+    part = slice(start, start + seen.crop_size)
+    x = squares[:, part, part].astype(np.float32) - seen.centre_mean
+    # Level 0 compiles in half the time, of which these tests take most.
+    found = jax.jit(
+        lambda params, x: model.merge(weights.network, params).activations(x),
+        compiler_options={'xla_backend_optimization_level': '0'},
+    )(weights.params, x * np.float32(seen.scale))
+    named = {
+        name: np.moveaxis(np.asarray(y), -1, 1)
+        for name, y in found.items()
+        if '/' in name
+    }
+    return named | {'logits': np.asarray(found[weights.network.layers[-1].name])}
 
 
 def bit_equal(left: Weights, right: Weights) -> bool:

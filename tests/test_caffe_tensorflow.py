@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from alexnet_jax.formats import pickles, registry
+from alexnet_jax.formats import numpy_pickles, registry
 from tests.conftest import run_here
 from tests.formats import make_weights
 
@@ -59,7 +59,7 @@ def test_what_python_2_wrote_is_read_to_the_bit(tmp_path):
     )
     path = tmp_path / 'a.npy'
     path.write_bytes(npy(b'\x80\x02}U\x05conv1]' + array + b'as.'))
-    (found,) = pickles.read_npy(path)['conv1']
+    (found,) = numpy_pickles.read_npy(path)['conv1']
     np.testing.assert_array_equal(found, values)
 
 
@@ -86,12 +86,12 @@ def huge(count: int) -> bytes:
         (b'', 'no .npy'),
         (npy(b''), 'no dict of arrays'),
         (npy(huge(10**12)), 'claims 1000000000000 numbers'),
-        (npy(b'cos\nsystem\n(S"true"\ntR.'), 'it names os.system'),
-        (npy(b'\x80\x04\x8c\x08builtins\x8c\x04eval\x93.'), 'it names builtins.eval'),
+        (npy(b'cos\nsystem\n(S"true"\ntR.'), "names 'os system'"),
+        (npy(b'\x80\x04\x8c\x08builtins\x8c\x04eval\x93.'), "names 'builtins eval'"),
         (npy(b'(' * 200_000 + b'.'), 'more than 100,000 instructions'),
         (npy(b'\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00.'), 'no dict of arrays'),
         (npy(b'r\xff\xff\xff\x7f.'), 'no dict of arrays'),
-        (npy(b'P1\n.'), 'PERSID is refused'),
+        (npy(b'P1\n.'), 'PERSID is not allowed'),
         (npy(b'}}s.'), 'no dict of arrays'),
         (npy(b']q\x00h\x00a.'), 'nested more than 5'),
         (npy(b'}U\x05../..Ns.'), 'holds a NoneType'),
@@ -109,7 +109,7 @@ def test_nothing_of_a_pickle_runs(tmp_path):
     for protocol in range(5):
         path = tmp_path / f'{protocol}.npy'
         path.write_bytes(npy(pickle.dumps({'conv1': Evil(touched)}, protocol)))
-        with pytest.raises(ValueError, match='refused'):
+        with pytest.raises(ValueError, match='not allowed'):
             registry.read(path)
     assert not touched.exists()
     pickle.loads(pickle.dumps(Evil(touched)))  # which it would

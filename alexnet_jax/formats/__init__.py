@@ -15,6 +15,12 @@ caffe        .caffemodel, .binaryproto, .prototxt; caffe_net says what their lay
              in our terms, caffe_schema which fields they have
 matconvnet   Caffe's nets as .mat
 caffe_tensorflow  Caffe's nets as .npy
+torchvision  the state dict of torchvision's alexnet; torch_files reads .pth
+pytorch      every network with a module of its own, alexnet_torch; torch_layout has the
+             order of its arrays
+onnx         every network as a graph; onnx_graph writes it, onnx_chain reads one
+jax_export   prediction as StableHLO
 
-Readers that trust nothing: protobuf, prototxt, matlab, pickles.
+Readers that trust nothing: protobuf, prototxt, matlab, pickles and
+numpy_pickles.
 """

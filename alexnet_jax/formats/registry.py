@@ -20,6 +20,7 @@ class Format:
     module: str  # of this package
     line: str  # what it is
     suffixes: tuple[str, ...]  # of its files; () for a folder
+    folder: str = ''  # the file by which its folder is told
     read: tuple[str, ...] | None = None  # None: not read
     write: tuple[str, ...] | None = None  # None: not written
     needs: str = ''  # the extra of this package that installs its library
@@ -27,29 +28,67 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     'safetensors': Format(
-        'safetensors', 'every network, nothing lost', ('.safetensors',), (), ()
+        'safetensors',
+        'every network, nothing lost',
+        ('.safetensors',),
+        read=(),
+        write=(),
+    ),
+    'torchvision': Format(
+        'torchvision',
+        "the state dict of torchvision's alexnet",
+        ('.pth', '.pt'),
+        read=(),
+        write=(),
+    ),
+    'pytorch': Format(
+        'pytorch',
+        'every network, in a folder with its PyTorch module',
+        (),
+        folder='alexnet_torch.py',
+        read=(),
+        write=(),
+    ),
+    'onnx': Format(
+        'onnx',
+        "every network as a graph; bvlcalexnet's is read",
+        ('.onnx',),
+        read=(),
+        write=('preprocess',),
+        needs='onnx',
+    ),
+    'jax_export': Format(
+        'jax_export',
+        'prediction as StableHLO, which runs without this package',
+        ('.jax_export',),
+        write=(),
     ),
     'caffe': Format(
         'caffe',
         'grouped networks whose norm crosses the groups, and those of one tower',
         ('.caffemodel',),
-        ('network', 'mean', 'prototxt'),
-        (),
-    ),
-    'huggingface': Format(
-        'huggingface', 'a folder for the hub, nothing lost', (), (), ()
+        read=('network', 'mean', 'prototxt'),
+        write=(),
     ),
     'matconvnet': Format(
         'matconvnet',
         'imagenet-caffe-alex.mat, imagenet-caffe-ref.mat',
         ('.mat',),
-        ('network',),
+        read=('network',),
     ),
-    'caffe-tensorflow': Format(
+    'caffe_tensorflow': Format(
         'caffe_tensorflow',
         'bvlc_alexnet.npy and its like',
         ('.npy',),
-        ('network', 'mean'),
+        read=('network', 'mean'),
+    ),
+    'huggingface': Format(
+        'huggingface',
+        'a folder for the hub, nothing lost',
+        (),
+        folder='config.json',
+        read=(),
+        write=(),
     ),
 }
 
@@ -66,12 +105,11 @@ def of_file(path: Path, name: str = '') -> str:
                 f'there is no format {name!r}; there are {", ".join(FORMATS)}'
             )
         return name
-    if (path / 'model.safetensors').is_file() and (path / 'config.json').is_file():
-        return 'huggingface'
     found = [
         name
         for name, known in FORMATS.items()
         if path.name.endswith(known.suffixes or ('\0',))
+        or (known.folder and (path / known.folder).is_file())
     ]
     if len(found) != 1:
         what = f'may be {" or ".join(found)}' if found else 'is of no known format'
@@ -98,7 +136,8 @@ def read(path: Path, format: str = '', **options: Any) -> Weights:
     if not path.exists():
         raise ValueError(f'{path}: there is no such file')
     known = FORMATS[name]
-    return _module(name).read(path, **_options(name, 'read', known.read, options))
+    options = _options(name, 'read', known.read, options)
+    return _module(name).read(path, **options)
 
 
 def write(weights: Weights, path: Path, format: str = '', **options: Any) -> list[Path]:
