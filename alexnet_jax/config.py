@@ -108,8 +108,15 @@ _RULES: dict[str, Rule] = {
     'data.colour_form': _one_of(*augment.COLOUR_FORMS),
     'data.colour_constants': _one_of(*augment.COLOUR_CONSTANTS),
     'data.colour_off_epoch': Rule('0 (never) or a number > 0', lambda v: v >= 0),
-    'data.mean': _one_of('centre', 'crop'),
-    'data.scale': _POSITIVE,
+    'data.mean': _one_of('centre', 'crop', 'colour'),
+    'data.scale': Rule(
+        'a number > 0, or three, of R, G and B',
+        lambda v: (
+            all(n > 0 for n in v) and len(v) == 3
+            if isinstance(v, tuple | list)
+            else v > 0
+        ),
+    ),
     'data.threads': _free(_COUNT),
     'data.prefetch_batches': _free(_COUNT),
     'optimizer.learning_rate': _POSITIVE,

@@ -55,10 +55,7 @@ class Layer:
     @property
     def makes(self) -> tuple[str, ...]:
         """`linear`, its weighted sum, and its steps by name; a second is `pool_2`."""
-        names = [step.name for step in self.steps]
-        counts = [names[: i + 1].count(name) for i, name in enumerate(names)]
-        pairs = zip(names, counts, strict=True)
-        return 'linear', *(f'{name}_{n}' if n > 1 else name for name, n in pairs)
+        return 'linear', *layer_steps.names(self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

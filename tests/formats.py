@@ -1,6 +1,5 @@
 """Random weights of shipped networks, for the tests of formats."""
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def make_weights(
     for shape in model.layer_shapes(network):
         fan_in = np.prod(shape.kernel[-4:-1])
         # At grey levels of 0–255 in front, of unit variance behind.
-        gain = np.sqrt(2 / fan_in) / (1 if params else 50 * data.scale)
+        gain = np.sqrt(2 / fan_in) / (1 if params else 50 * np.mean(data.scale))
         params[shape.name] = {
             'kernel': rng.normal(0, gain, shape.kernel).astype(np.float32),
             'bias': rng.normal(0, 0.1, shape.bias).astype(np.float32),
@@ -60,7 +59,7 @@ def make_weights(
             crop_size=data.crop_size,
             mean=data.mean,
             mean_image=mean,
-            scale=(float(data.scale),) * 3,
+            scale=networks.scales(data.scale),
         ),
         source=f'random, of {name}',
         metrics={'val/top1_error': 0.5},
@@ -111,9 +110,3 @@ def bit_equal(left: Weights, right: Weights) -> bool:
     return left.digest == right.digest and np.array_equal(
         left.preprocessing.mean_image, right.preprocessing.mean_image
     )
-
-
-def with_preprocessing(weights: Weights, **changes: object) -> Weights:
-    """The same weights with another preprocessing."""
-    seen = dataclasses.replace(weights.preprocessing, **changes)
-    return dataclasses.replace(weights, preprocessing=seen)

@@ -124,3 +124,52 @@ def test_inspect_says_which_network_it_is(tmp_path):
     assert first[:3] == ['conv1/kernel', '11×11×3×96', 'float32']
     assert float(first[4]) == pytest.approx(kernel.std(), rel=1e-5)
     assert 'none that is shipped' in out and weights.digest in out
+
+
+def test_a_folder_for_the_hub_has_numbers_and_comes_back_whole(caffe, tmp_path):
+    folder = tmp_path / 'hub'
+    run = run_here
+    safetensors_file.write(caffe, tmp_path / 'a.safetensors')
+    run(
+        'alexnet_jax.weights', 'export', tmp_path / 'a.safetensors', f'--out={folder}',
+        '--format=huggingface',
+    )  # fmt: skip
+    assert sorted(p.name for p in folder.iterdir()) == [
+        'README.md', 'config.json', 'model.safetensors'
+    ]  # fmt: skip
+    again = registry.read(folder)
+    assert description.of(again) == description.of(caffe)
+    stated = json.loads((folder / 'config.json').read_text())
+    assert stated['digest'] == caffe.digest and stated['model_type'] == 'alexnet_jax'
+    card = (folder / 'README.md').read_text()
+    assert card.startswith('---\nlibrary_name: alexnet_jax\n')
+    assert '| val/top1_error | 0.5 |' in card and caffe.digest in card
+    (folder / 'notes.txt').write_text('mine')
+    with pytest.raises(ValueError, match='other files'):
+        registry.write(caffe, folder, 'huggingface')
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        (b'', 'cannot be read as safetensors'),
+        (b'\xff' * 8 + b'{}', 'cannot be read as safetensors'),
+        (b'\x02' + bytes(7) + b'{}', 'network'),
+        (
+            b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}',
+            'cannot be read as safetensors',
+        ),
+        (
+            b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}}',
+            'cannot be read as safetensors',
+        ),
+        (b'{"../../a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', 'network'),
+        (b'{' * 100_000, 'cannot be read as safetensors'),
+    ],
+)
+def test_hostile_safetensors_are_refused_in_one_line(tmp_path, content, says):
+    path = tmp_path / 'a.safetensors'
+    if content.startswith(b'{'):
+        content = len(content).to_bytes(8, 'little') + content + bytes(4)
+    path.write_bytes(content)
+    assert says in run_here('alexnet_jax.weights', 'inspect', path).error

@@ -10,4 +10,17 @@ layouts      kernels and flattened maps in the order of channels-first framework
 One module for each format:
 
 safetensors  the interchange format, in which nothing is lost
+huggingface  the same as a folder with a config and a model card
+caffe        .caffemodel, .binaryproto, .prototxt; caffe_net says what their layers are
+             in our terms, caffe_schema which fields they have
+matconvnet   Caffe's nets as .mat
+caffe_tensorflow  Caffe's nets as .npy
+torchvision  the state dict of torchvision's alexnet; torch_files reads .pth
+pytorch      every network with a module of its own, alexnet_torch; torch_layout has the
+             order of its arrays
+onnx         every network as a graph; onnx_graph writes it, onnx_chain reads one
+jax_export   prediction as StableHLO
+
+Readers that trust nothing: protobuf, prototxt, matlab, pickles and
+numpy_pickles.
 """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import model
-from alexnet_jax.formats import layouts, networks, npy
+from alexnet_jax.formats import layouts, networks, numpy_pickles
 from alexnet_jax.formats.caffe import MEAN_COLOUR, read_mean
 from alexnet_jax.formats.weights import Weights, check_shapes
 
@@ -28,7 +28,7 @@ def read(path: Path, *, network: str = 'caffe', mean: str = '') -> Weights:
       UnknownNetworkError: its shapes are not the network's.
       ValueError: it is damaged, or a program.
     """
-    content = npy.read(path)
+    content = numpy_pickles.read_npy(path)
     table = networks.table_of(networks.config(network))
     if not isinstance(content, dict) or not content:
         raise ValueError(f'{path} is no dict of layers')

@@ -47,7 +47,7 @@ def program(weights: Weights) -> export.Exported:
     seen = weights.preprocessing
     start = (seen.stored_size - seen.crop_size) // 2
     part = slice(start, start + seen.crop_size)
-    mean, scale = seen.centre_mean, np.array(seen.scale, np.float32)
+    mean, scale = seen.centre_mean, np.asarray(seen.scale, np.float32)
 
     @jax.jit
     def predict(squares: jax.Array) -> jax.Array:

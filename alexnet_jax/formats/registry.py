@@ -70,6 +70,26 @@ FORMATS: dict[str, Format] = {
         read=('network', 'mean', 'prototxt'),
         write=(),
     ),
+    'matconvnet': Format(
+        'matconvnet',
+        'imagenet-caffe-alex.mat, imagenet-caffe-ref.mat',
+        ('.mat',),
+        read=('network',),
+    ),
+    'caffe_tensorflow': Format(
+        'caffe_tensorflow',
+        'bvlc_alexnet.npy and its like',
+        ('.npy',),
+        read=('network', 'mean'),
+    ),
+    'huggingface': Format(
+        'huggingface',
+        'a folder for the hub, nothing lost',
+        (),
+        folder='config.json',
+        read=(),
+        write=(),
+    ),
 }
 
 

@@ -60,6 +60,9 @@ class Preprocessing:
     @property
     def centre_mean(self) -> np.ndarray:
         """What is taken from the centre crop, f32[crop, crop, 3], whatever `mean`."""
+        if self.mean == 'colour':
+            colour = self.mean_image.mean((0, 1), np.float64).astype(np.float32)
+            return np.tile(colour, (self.crop_size, self.crop_size, 1))
         start = (self.stored_size - self.crop_size) // 2
         stop = start + self.crop_size
         return self.mean_image[start:stop, start:stop]
