@@ -271,6 +271,15 @@ def test_a_hostile_graph_is_refused_in_one_line(case, tmp_path):
     assert peak < 100e6
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    """Of which protobuf makes bytes."""
+    content = bvlcalexnet(width=2, fc=8).SerializeToString()
+    path = tmp_path / 'a.onnx'
+    path.write_bytes(content.replace(b'conv1_w_0', b'conv1_w_\xff'))
+    with pytest.raises(ValueError, match='no text'):
+        registry.read(path)
+
+
 @pytest.fixture(scope='module')
 def own(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('onnx') / 'own.onnx'
