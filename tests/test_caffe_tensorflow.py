@@ -93,7 +93,7 @@ def huge(count: int) -> bytes:
         (npy(b'r\xff\xff\xff\x7f.'), 'no dict of arrays'),
         (npy(b'P1\n.'), 'PERSID is not allowed'),
         (npy(b'}}s.'), 'no dict of arrays'),
-        (npy(b']q\x00h\x00a.'), 'nested more than 5'),
+        (npy(b']q\x00h\x00a.'), 'several places'),
         (npy(b'}U\x05../..Ns.'), 'holds a NoneType'),
         (b'\x93NUMPY\x01\x00\xff\xff', 'no .npy'),
     ],

@@ -154,7 +154,7 @@ def test_bvlcalexnet_comes_in_as_the_same_function(shared_data, tmp_path):
 def test_the_zoos_parameters_are_not_changed():
     content = bvlcalexnet(width=2, fc=8)
     arrays = {t.name: numpy_helper.to_array(t) for t in content.graph.initializer}
-    weights = onnx_chain.weights_from(content.graph, arrays, 'x')
+    weights = onnx_chain.weights_from(content.graph, arrays, np.zeros(3), 'x')
     kernel = weights.params['conv1']['kernel']
     np.testing.assert_array_equal(
         kernel[:, :, ::-1].transpose(3, 2, 0, 1), arrays['conv1_w_0']

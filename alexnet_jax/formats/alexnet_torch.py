@@ -123,9 +123,10 @@ ACTIVATIONS = {
 class Preprocessing(nn.Module):
     """Squares of RGB, u8[B, 3, S, S] at the 0–255 scale, to what the network reads."""
 
-    def __init__(self, crop_size, stored_size, scale):
+    def __init__(self, crop_size, stored_size, mean, scale):
         super().__init__()
         self.crop = crop_size
+        self.one_colour = mean == 'colour'  # the mean of the mean image
         self.start = (stored_size - crop_size) // 2
         self.register_buffer('mean', torch.zeros(3, stored_size, stored_size))
         scale = torch.tensor(scale).reshape(3, 1, 1)
@@ -139,7 +140,10 @@ class Preprocessing(nn.Module):
             )
         part = slice(self.start, self.start + self.crop)
         x = squares[..., part, part].to(self.mean.dtype)
-        return (x - self.mean[..., part, part]) * self.scale
+        mean = self.mean[..., part, part]
+        if self.one_colour:
+            mean = self.mean.double().mean((1, 2), keepdim=True).to(self.mean.dtype)
+        return (x - mean) * self.scale
 
 
 class AlexNet(nn.Module):

@@ -14,7 +14,7 @@ import numpy as np
 from alexnet_jax.formats import pickles
 
 _MOST_NUMBERS = 1_000_000_000
-_DEEPEST = 5
+_MOST_DICTS = 100
 
 
 class _Array:
@@ -94,22 +94,25 @@ def read_npy(path: Path) -> Any:
     if not good or b"'|O'" not in header or b"'shape': ()" not in header:
         raise ValueError(f'{path} is no .npy of one pickled object')
     try:
-        return _finished(pickles.load(io.BytesIO(content[start:]), _NAMES), 0)
+        return _finished(pickles.load(io.BytesIO(content[start:]), _NAMES), set())
     except ValueError as error:
         raise ValueError(f'{path} is no dict of arrays: {error}') from None
 
 
-def _finished(value: Any, depth: int) -> Any:
+def _finished(value: Any, seen: set[int]) -> Any:
     """Dicts and lists with arrays in place of what became them."""
-    if depth > _DEEPEST:
-        raise ValueError(f'it is nested more than {_DEEPEST} deep')
     match value:
-        case dict():
-            return {str(k): _finished(v, depth + 1) for k, v in value.items()}
-        case list() | tuple():
-            return [_finished(v, depth + 1) for v in value]
         case _Array(made=np.ndarray() as array):
             return array
+    # A dict of itself, many times over, takes a few bytes.
+    if id(value) in seen or len(seen) > _MOST_DICTS:
+        raise ValueError('it holds one thing in several places, or too many')
+    seen.add(id(value))
+    match value:
         case _Array(made=made):
-            return _finished(made, depth + 1)
+            return _finished(made, seen)
+        case dict():
+            return {str(k): _finished(v, seen) for k, v in value.items()}
+        case list() | tuple():
+            return [_finished(v, seen) for v in value]
     raise ValueError(f'it holds a {type(value).__name__.strip("_")}')

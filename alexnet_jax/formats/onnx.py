@@ -17,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from alexnet_jax.formats import description, onnx_chain, onnx_graph, torch_layout
+from alexnet_jax.formats import caffe, description, onnx_chain, onnx_graph, torch_layout
 from alexnet_jax.formats.weights import Weights, colour_of
 from alexnet_jax.system import files
 
@@ -89,8 +89,13 @@ def to_proto(weights: Weights, *, preprocess: bool = False) -> onnx.ModelProto:
     return content
 
 
-def read(path: Path) -> Weights:
+def read(path: Path, *, mean: str = '') -> Weights:
     """Reads a file that `write` wrote, or a chain of Caffe's layers.
+
+    Args:
+      path: of the file.
+      mean: for a chain, path of Caffe's .binaryproto; '' takes one colour,
+        `caffe.MEAN_COLOUR`.
 
     Raises:
       ValueError: it is damaged, too large, or of another form.
@@ -110,8 +115,13 @@ def read(path: Path) -> Weights:
     }
     entries = {entry.key: entry.value for entry in content.metadata_props}
     if 'network' in entries:
+        if mean:
+            raise ValueError(
+                f'{path} has its own mean; --mean={mean} would not be read'
+            )
         return _read_own(content.graph, arrays, entries, str(path))
-    return onnx_chain.weights_from(content.graph, arrays, str(path))
+    image = caffe.read_mean(Path(mean)) if mean else np.array(caffe.MEAN_COLOUR)
+    return onnx_chain.weights_from(content.graph, arrays, image, str(path))
 
 
 def _array(tensor: TensorProto, what: str) -> np.ndarray:

@@ -19,10 +19,8 @@ from onnx import NodeProto, helper
 
 from alexnet_jax import model
 from alexnet_jax.formats import description, layouts, networks, torch_layout
-from alexnet_jax.formats.weights import Preprocessing, Weights
+from alexnet_jax.formats.weights import Preprocessing, Weights, one_colour
 
-# Of ILSVRC-2012, by which Caffe's users replace the mean image; red, green, blue.
-MEAN = (122.679, 116.669, 104.007)
 STORED = 256  # Caffe's squares, of which the crop is the centre
 _ALLOWED = 'Conv, Relu, LRN, MaxPool, Reshape or Flatten, Gemm, Dropout, Softmax'
 _MOST_NODES = 200
@@ -30,20 +28,24 @@ Json = dict[str, Any]
 
 
 def weights_from(
-    graph: onnx.GraphProto, arrays: Mapping[str, np.ndarray], what: str
+    graph: onnx.GraphProto,
+    arrays: Mapping[str, np.ndarray],
+    mean: np.ndarray,
+    what: str,
 ) -> Weights:
     """The network that a graph is.
 
     Args:
       graph: with one input, f32[N, 3, S, S], which each node hands on to the next.
       arrays: its initialisers.
+      mean: f32[S, S, 3], RGB, for squares of S pixels; or f32[3], one colour.
       what: names the file in messages.
 
     Raises:
       ValueError: it has another node, or one with settings that no layer here has.
     """
     try:
-        return _weights_from(graph, arrays, what)
+        return _weights_from(graph, arrays, mean, what)
     except _OtherGraphError as error:
         raise ValueError(f'{what}: {error}') from None
     except (TypeError, LookupError, ArithmeticError) as error:
@@ -58,7 +60,10 @@ class _OtherGraphError(ValueError):
 
 
 def _weights_from(
-    graph: onnx.GraphProto, arrays: Mapping[str, np.ndarray], what: str
+    graph: onnx.GraphProto,
+    arrays: Mapping[str, np.ndarray],
+    mean: np.ndarray,
+    what: str,
 ) -> Weights:
     nodes, size = _chain(graph, arrays)
     table = networks.table_of(networks.config('caffe'))
@@ -104,13 +109,14 @@ def _weights_from(
     first = rows[0]['name']
     kernel = layouts.swap_red_and_blue(params[first]['kernel'])
     params[first] = {**params[first], 'kernel': kernel}
-    stored = max(STORED, size)
+    colour = mean.shape == (3,)
+    stored = max(STORED, size) if colour else len(mean)
     seen = Preprocessing(
         stored_size=stored,
         fit='warp',
         crop_size=size,
-        mean='centre',
-        mean_image=description.one_colour(np.array(MEAN), stored),
+        mean='colour' if colour else 'crop',
+        mean_image=one_colour(mean, stored) if colour else mean,
         scale=(1.0, 1.0, 1.0),
     )
     return Weights(table, params, (), seen, what)

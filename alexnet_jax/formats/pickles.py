@@ -16,12 +16,14 @@ _CONSTANTS = {
     'MARK': lambda: _MARK,
 }  # fmt: skip
 _ARGUMENTS = {
-    'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE',
-    'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES', 'BINSTRING', 'SHORT_BINSTRING',
+    'INT', 'LONG', 'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'UNICODE',
+    'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'STRING', 'BINSTRING',
+    'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8',
 }  # fmt: skip
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
-_PUTS = {'BINPUT', 'LONG_BINPUT', 'MEMOIZE'}
-_GETS = {'BINGET', 'LONG_BINGET'}
+_PUTS = {'PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'}
+_GETS = {'GET', 'BINGET', 'LONG_BINGET'}
+_MOST_INSTRUCTIONS = 100_000
 
 
 class Readable(Protocol):
@@ -87,8 +89,10 @@ def _run(
         return items
 
     instructions: Any = pickletools.genops(file)  # pyrefly: ignore
-    for opcode, argument, _ in instructions:
+    for count, (opcode, argument, _) in enumerate(instructions):
         name = opcode.name
+        if count > _MOST_INSTRUCTIONS:
+            raise ValueError(f'it has more than {_MOST_INSTRUCTIONS:,} instructions')
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
         elif name in _ARGUMENTS:

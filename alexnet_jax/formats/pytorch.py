@@ -90,6 +90,7 @@ def description_of(weights: Weights) -> dict[str, Any]:
         'preprocessing': {
             'crop_size': seen.crop_size,
             'stored_size': seen.stored_size,
+            'mean': seen.mean,
             'scale': seen.scale,
         },
     }

@@ -53,7 +53,7 @@ FORMATS: dict[str, Format] = {
         'onnx',
         "every network as a graph; bvlcalexnet's is read",
         ('.onnx',),
-        read=(),
+        read=('mean',),
         write=('preprocess',),
         needs='onnx',
     ),

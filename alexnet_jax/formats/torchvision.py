@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax import model
-from alexnet_jax.formats import description, networks, torch_files, torch_layout
-from alexnet_jax.formats.weights import Preprocessing, Weights
+from alexnet_jax.formats import networks, torch_files, torch_layout
+from alexnet_jax.formats.weights import Preprocessing, Weights, one_colour
 
 NETWORK = 'one_tower:torchvision'
 NAMES = {
@@ -26,9 +26,9 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 def preprocessing() -> Preprocessing:
     """That of its pretrained weights: 256 by the short side, the centre 224."""
-    mean = description.one_colour(255 * np.array(MEAN), 256)
+    mean = one_colour(255 * np.array(MEAN), 256)
     red, green, blue = (1 / (255 * d) for d in DEVIATION)
-    return Preprocessing(256, 'crop', 224, 'centre', mean, (red, green, blue))
+    return Preprocessing(256, 'crop', 224, 'colour', mean, (red, green, blue))
 
 
 def read(path: Path) -> Weights:
