@@ -10,8 +10,13 @@ docs/python.md has the whole of it. The modules:
 main        trains a network, or goes on with a run; `python -m alexnet_jax` lists all
             commands
 prepare     turns a data set into square records, before or without training
-config      what every key of a config may hold; files, differences
+config      every value of a config checked before anything starts:
+config_keys  what each key may hold
+config_data_keys  the same of `data`
+config_pairs  what values must be to each other
+config_rules  what a rule is
 configs     the shipped networks and runs, one file each
+memory      how much memory a run needs, before it is allocated
 summary     a config's parameters, shapes, memory and steps without its data
 model       the network as a table of layers, and the module that applies it
 layer_steps what a layer does after its weighted sum

@@ -6,7 +6,8 @@
 One of the two is needed: --config=NAME prepares what the `data` part of a config
 describes; --source=NAME (a TFDS name, or 'folder' with --config.data.data_dir=DIR)
 alone takes the rest from the config paper. Either goes with --config.data.KEY=VALUE.
-docs/preparation.md has what it writes, the decoders and the checks.
+--verify reads a prepared set again, every record of it. docs/preparation.md has what it
+writes, the decoders and the checks.
 """
 
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from alexnet_jax import config
-from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data import prepare, prepared, report, verify
 from alexnet_jax.system import command_line
 
 
@@ -49,22 +50,26 @@ def main(argv: Sequence[str]) -> None:
         data.source = _SOURCE.value
     with command_line.user_errors():
         config.validate_data(data)
-        directory = prepare.prepare(
-            data,
-            prepare.open_source(data),
-            workers=_WORKERS.value,
-            skip_bad=_SKIP_BAD.value,
-        )
-        dataset = prepared.load(directory, data)
+        if _VERIFY.value:
+            dataset = prepare.open_prepared(data, prepare_missing=False)
+            count = verify.verify(dataset, data)
+            print(f'verified: {count:,} records are as they were written')
+        else:
+            source = prepare.open_source(data)
+            directory = prepare.prepare(
+                data, source, workers=_WORKERS.value, skip_bad=_SKIP_BAD.value
+            )
+            dataset = prepared.load(directory, data, source)
+        about = list(report.lines(dataset, data))
     for split, count in sorted(dataset.split_sizes.items()):
-        report = prepared.undecodable_report(dataset.directory, split)
+        listed = prepared.undecodable_report(dataset.directory, split)
         left_out = dataset.left_out[split]
-        more = f', {left_out:,} left out, listed in {report}' if left_out else ''
+        more = f', {left_out:,} left out, listed in {listed}' if left_out else ''
         print(f'{split}: {count:,} images{more}')
     print(f'classes: {dataset.num_classes}')
     colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
     print(f'mean colour (RGB): {colour}')
-    print(f'directory: {dataset.directory}')
+    print('\n'.join(about))
     if not _PARTIAL.value and any(prepare.differences_from_published(dataset, data)):
         raise SystemExit(
             f'error: this is not the whole of {data.source}, see the warnings; the '
@@ -86,6 +91,12 @@ if __name__ == '__main__':
         False,
         'Leave images out that cannot be decoded, instead of stopping; either way '
         'undecodable-<split>.txt lists them.',
+    )
+    _VERIFY = flags.DEFINE_bool(
+        'verify',
+        False,
+        'Prepare nothing; read every record of the set that is there, and compare it '
+        'with what was written.',
     )
     _PARTIAL = flags.DEFINE_bool(
         'partial', False, 'Accept fewer images than the source is published with.'

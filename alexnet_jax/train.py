@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import build, optimizer, train_state, validation
+from alexnet_jax import build, memory, optimizer, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
-from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.data import augment, pipeline, prepare, report
 from alexnet_jax.run import (
     checkpoint,
     config_file,
@@ -59,8 +59,11 @@ def train_and_evaluate(
     startup.end('imports')
     # What is trained, on what. Nothing is written before all of it fits together.
     workdir = workdir_lib.check_workdir(workdir, config)
+    memory.check_before_data(config)
     with processes.first_before_the_others('prepare'):
         dataset = prepare.open_prepared(config.data)
+    if processes.is_first():
+        print('\n'.join(report.lines(dataset, config.data)), flush=True)
     training = build.training(
         config,
         num_classes=count_classes(config, dataset),
@@ -114,6 +117,8 @@ def train_and_evaluate(
         provenance.write_config(workdir, config_file.to_json(config))
         provenance.write_provenance(workdir, {'first_step': first})
         overview.print_overview(config, network, mesh, state, workdir, length)
+        needs = memory.on_mesh(network, config, mesh)
+        print(memory.lines(needs, memory.limit(mesh)), flush=True)
     writer = writers.MetricWriter(
         workdir,
         is_writer=processes.is_first(),
@@ -177,20 +182,22 @@ def train_and_evaluate(
             if evaluating:
                 with clock.paused():
                     splits = {'val': config.data.validation_split}
+                    if config.data.training_error_split:
+                        splits['train_view'] = config.data.training_error_split
                     if now == length.total_steps and config.data.test_split:
                         splits['test'] = config.data.test_split
+                    evaluated: Scalars = {}
                     for prefix, split in splits.items():
                         errors = evaluate(state.params, split, prefix)
                         line = progress.evaluation_line(
                             prefix, errors, network.num_classes
                         )
                         print(line, flush=True)
-                        latest |= errors
+                        evaluated |= errors
+                    latest |= evaluated
                     plateau = next_plateau(state, latest, config)
                     state = dataclasses.replace(state, plateau=plateau)
-                    writer.scalars(
-                        now, select(latest, 'val/') | select(latest, 'test/')
-                    )
+                    writer.scalars(now, evaluated)
                     if shows_parameters(now, length, config):
                         pictures.show_parameters(state.params, network, now, writer)
                     checkpoints.save_best(

@@ -92,6 +92,9 @@ def get_config() -> ConfigDict:
     # The paper steers its schedule by the validation error and reports it (Table 2).
     config.data.validation_split = 'validation'
     config.data.test_split = ''  # the 2012 test labels were never released
+    # Images of training that are evaluated as those of validation are, without crops,
+    # mirrors, noise and dropout: `train_view/…`. '': none.
+    config.data.training_error_split = ''
     config.data.stored_size = 256  # §2
     config.data.fit = 'crop'  # §2: short side, centre square; 'warp' stretches (Caffe)
     config.data.encoding = 'jpeg'  # not in paper; 'raw' is faster and 8 times larger

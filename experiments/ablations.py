@@ -11,16 +11,15 @@ new one, so that the start is not ablated as well.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import model as model_lib
 from alexnet_jax.configs import paper, released_2012
-
-Changes = Mapping[str, Any]  # by dotted key
+from experiments import changes
+from experiments.changes import Changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,106 +33,6 @@ class Ablation:
     claim: str
     section: str  # of the paper; '' if it is not in it
     changes: Changes | Callable[[ConfigDict], Changes]
-
-
-def norms_off(*, but: str = '') -> Callable[[ConfigDict], Changes]:
-    """Switches off every norm but those of one layer."""
-
-    def changes(base: ConfigDict) -> Changes:
-        return {
-            f'model.{layer}.{norm}': False
-            for layer in base.model.layers
-            for norm in ('lrn', 'spatial_norm')
-            if norm in base.model[layer] and layer != but
-        }
-
-    return changes
-
-
-def one_column(base: ConfigDict) -> Changes:
-    """One of two columns alone, its last convolution as wide as both (#145-half)."""
-    needs_two_towers(base)
-    maps = [name for name in base.model.layers if base.model[name].kind != 'dense']
-    halved = {
-        f'model.{name}.features': base.model[name].features // 2 for name in maps[:-1]
-    }
-    return {'model.towers': 1, **halved}
-
-
-def columns_apart(base: ConfigDict) -> Changes:
-    """Every layer but the last reads its own tower."""
-    needs_two_towers(base)
-    return {
-        f'model.{name}.reads': 'own'
-        for name in base.model.layers[:-1]
-        if base.model[name].reads == 'all'
-    }
-
-
-def needs_two_towers(base: ConfigDict) -> None:
-    """Raises a ValueError of a base that has another number of towers."""
-    if base.model.towers != 2:
-        raise ValueError(f'needs model.towers=2, and the base has {base.model.towers}')
-
-
-def without(name: str) -> Callable[[ConfigDict], Changes]:
-    """Leaves a layer out and lets the others be, as far as the shapes allow.
-
-    A pool of the layer stays: it follows the layer before, so that those after it see
-    as many pixels as they did. If the layer read both towers, the next one does.
-    Without the first layer the next one reads the image, at the stride of the first and
-    with the zeros that give it as many outputs; its kernel is its own.
-    """
-
-    def changes(base: ConfigDict) -> Changes:
-        model = base.model
-        if name not in model.layers[:-1]:
-            raise ValueError(f'the base has no hidden layer {name!r}')
-        place = model.layers.index(name)
-        removed, following = model[name], model.layers[place + 1]
-        changed: dict[str, Any] = {
-            'model.layers': tuple(n for n in model.layers if n != name)
-        }
-        if place == 0:
-            changed |= _reads_the_image(base, name, following)
-        elif removed.reads == 'all' and following != model.layers[-1]:
-            changed[f'model.{following}.reads'] = 'all'
-        pools = tuple(step for step in removed.steps if step.endswith('pool'))
-        heir = model.layers[place - 1] if place else following
-        if pools:
-            changed[f'model.{heir}.steps'] = _with_pools(model[heir].steps, pools)
-        # What names the layer elsewhere.
-        for key in ('layer_rates', 'layer_decays'):
-            changed[f'optimizer.{key}'] = tuple(
-                entry for entry in base.optimizer[key] if entry[0].split('/')[0] != name
-            )
-        changed['init.copy'] = tuple(n for n in base.init.copy if n != name)
-        return changed
-
-    return changes
-
-
-def _reads_the_image(base: ConfigDict, first: str, second: str) -> Changes:
-    network = model_lib.network_from_config(
-        base.model, base.data.crop_size, base.model.num_classes or 10
-    )
-    stride = base.model[first].stride
-    padding = []
-    for extent in model_lib.layer_shapes(network)[0].linear[:2]:
-        reached = (extent - 1) * stride + base.model[second].kernel
-        zeros = max(0, reached - base.data.crop_size)
-        padding.append((zeros // 2, zeros - zeros // 2))
-    return {
-        f'model.{second}.reads': 'image',
-        f'model.{second}.stride': stride,
-        f'model.{second}.padding': tuple(padding),
-    }
-
-
-def _with_pools(steps: tuple[str, ...], pools: tuple[str, ...]) -> tuple[str, ...]:
-    """The steps with more pools, behind the one that is there or at the end."""
-    at = [i for i, step in enumerate(steps) if step.endswith('pool')] or [len(steps)]
-    return (*steps[: at[-1] + 1], *pools, *steps[at[-1] + 1 :])
 
 
 _SATURATED = (
@@ -158,14 +57,14 @@ ABLATIONS: dict[str, Ablation] = {
         'Two columns beat one: 1.7 and 1.2 points. The one has half the maps in every '
         'convolution but the last, and the same dense layers.',
         '§3.2',
-        one_column,
+        changes.one_column,
     ),
     'columns': Ablation(
         'Columns that never communicate before the last layer are 1.2 and 1.1 points '
         'worse (#150, logged). #150 was wider to keep the work alike '
         '(configs/columns.py); here only the connections go.',
         '',
-        columns_apart,
+        changes.columns_apart,
     ),
     'one_tower': Ablation(
         'Does it cost anything that towers are apart? Every map reads every map, at '
@@ -174,27 +73,39 @@ ABLATIONS: dict[str, Ablation] = {
         '',
         {'model.towers': 1},
     ),
+    'one_tower_equal': Ablation(
+        'The same ungrouped, narrowed until it has as many parameters as both towers.',
+        '',
+        changes.equal_parameters,
+    ),
     'no_lrn': Ablation(
         'Local response normalisation is worth 1.4 and 1.2 points; on CIFAR-10 it '
         "takes 13 % to 11 %. As in #148, the released net's spatial norm goes too.",
         '§3.3',
-        norms_off(),
+        changes.norms_off(),
     ),
     'lrn_conv1_only': Ablation(
         "conv2's norms are no loss (#167, logged): 40.49 and 18.12 against 40.53 and "
         '18.05.',
         '',
-        norms_off(but='conv1'),
+        changes.norms_off(but='conv1'),
     ),
     'lrn_conv2_only': Ablation(
         "The gain of the norms is conv1's, as #148 and #167 together suggest.",
         '',
-        norms_off(but='conv2'),
+        changes.norms_off(but='conv2'),
     ),
     'lrn_2e-5': Ablation(
-        'The alpha per squared term that the released source ran, not the text’s 1e-4.',
+        'The alpha per squared term that the released source ran, not the text’s 1e-4; '
+        'of grey levels of 0–255, at the scale that the base gives them.',
         '',
-        {'model.lrn.alpha': 2e-5},
+        changes.lrn_alpha(2e-5),
+    ),
+    'lrn_1e-4': Ablation(
+        'The alpha per squared term of the text, of grey levels of 0–255, at the '
+        'scale that the base gives them.',
+        '§3.3',
+        changes.lrn_alpha(1e-4),
     ),
     'lrn_k1': Ablation(
         "Caffe's k, 1 in place of 2.",
@@ -233,6 +144,23 @@ ABLATIONS: dict[str, Ablation] = {
         '§4.1',
         {'data.colour_std': 0.0},
     ),
+    **{
+        f'colour_{form}': Ablation(
+            f'Colour noise is worth over 1 point of top-1 error; {words}.',
+            '§4.1',
+            {'data.colour_std': 0.1, 'data.colour_form': form},
+        )
+        for form, words in (
+            ('paper', 'along λ, as the text reads'),
+            ('deviation', 'along √λ, as most later texts and ports have it'),
+            ('released', 'along √λ, and the image ÷ 1.1, as the source ran it'),
+        )
+    },
+    'dropout_half': Ablation(
+        'The paper’s rate of one half, where the base has a smaller one.',
+        '§4.2',
+        {'model.*.dropout': 0.5},
+    ),
     'no_dropout': Ablation(
         'Without dropout the net overfits substantially; with it, about twice as many '
         'iterations are needed.',
@@ -252,6 +180,46 @@ ABLATIONS: dict[str, Ablation] = {
     'bias_0': Ablation(
         'Biases of 1 speed up the start.', '§5', {'model.*.init_bias': 0.0}
     ),
+    'bias_1': Ablation(
+        'Biases of 1 in the layers of §5, where the base has 0.',
+        '§5',
+        {f'model.{name}.init_bias': 1.0 for name in paper.BIASED},
+    ),
+    'released_order': Ablation(
+        'The text against the release, in what any base has: in conv1 and conv5 the '
+        'pool before the activation, alpha 2e-5, the gradient of a pool to all its '
+        'largest, biases at twice the rate. The spatial norm and conv3 to conv5’s '
+        'deviation of 0.03 are not in it.',
+        '',
+        changes.released_order,
+    ),
+    'local': Ablation(
+        'Weight sharing regularises: the last two convolutions with a kernel of their '
+        'own for each position.',
+        '',
+        lambda base: changes.last_convolutions(base, 'local', 'conv'),
+    ),
+    'shared': Ablation(
+        'Weight sharing regularises: the locally connected layers as convolutions.',
+        '',
+        lambda base: changes.last_convolutions(base, 'conv', 'local'),
+    ),
+    **{
+        f'width_x{factor:g}': Ablation(
+            'Larger is better: every hidden layer’s features × the factor.',
+            '§7',
+            changes.times('model.width', factor),
+        )
+        for factor in (0.5, 2.0, 4.0)
+    },
+    **{
+        f'epochs_x{factor:g}': Ablation(
+            'Longer is better: the schedule stretched by the factor.',
+            '§7',
+            changes.times('train.epochs', factor),
+        )
+        for factor in (0.5, 2.0, 4.0)
+    },
     'released_init': Ablation(
         'The released source starts conv3 to conv5 with 0.03.',
         '',
@@ -266,7 +234,7 @@ ABLATIONS: dict[str, Ablation] = {
         'Momentum of 0.9 against none.', '§5', {'optimizer.momentum': 0.0}
     ),
     **{
-        f'without_{layer}': Ablation(claim, '§7', without(layer))
+        f'without_{layer}': Ablation(claim, '§7', changes.without(layer))
         for layer, claim in (
             ('conv1', 'Any convolution removed is worse; conv2 reads the image.'),
             ('conv2', 'Any convolution removed is worse.'),
@@ -303,18 +271,29 @@ def overrides(name: str, base: ConfigDict) -> dict[str, Any]:
         raise ValueError(
             f'no ablation named {name!r}; there are {", ".join(ABLATIONS)}'
         )
-    changes = ABLATIONS[name].changes
+    changed = resolved(name, ABLATIONS[name].changes, base)
+    if name != 'base' and not changed:
+        raise ValueError(f'ablation {name!r} changes nothing in this base config')
+    return changed
+
+
+def resolved(
+    name: str, change: Changes | Callable[[ConfigDict], Changes], base: ConfigDict
+) -> dict[str, Any]:
+    """What a change is against a base config: dotted key → value.
+
+    Raises:
+      ValueError: with the name, as `overrides`.
+    """
     try:
-        changes = changes(base) if callable(changes) else _expanded(changes, base)
+        wanted = change(base) if callable(change) else _expanded(change, base)
     except ValueError as error:
         raise ValueError(f'ablation {name!r}: {error}') from None
     standing = dict(config_lib.flat(base))
-    for key in changes.keys() - standing.keys():
+    for key in wanted.keys() - standing.keys():
         raise ValueError(f'ablation {name!r}: the base has no config.{key}')
-    changed = {key: value for key, value in changes.items() if standing[key] != value}
-    if name != 'base' and not changed:
-        raise ValueError(f'ablation {name!r} changes nothing in this base config')
-    return changed | _he_again(base, changed)
+    changed = {key: value for key, value in wanted.items() if standing[key] != value}
+    return changed | he_again(base, changed)
 
 
 def _expanded(changes: Changes, base: ConfigDict) -> Changes:
@@ -331,7 +310,7 @@ def _expanded(changes: Changes, base: ConfigDict) -> Changes:
     return expanded
 
 
-def _he_again(base: ConfigDict, changed: Changes) -> dict[str, Any]:
+def he_again(base: ConfigDict, changed: Changes) -> dict[str, Any]:
     """He's deviation for the new fan-in of each layer that had it for the old one."""
     if not any(key.startswith('model.') for key in changed):
         return {}

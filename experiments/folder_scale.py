@@ -70,12 +70,14 @@ def list_names(way: str, files: int, classes: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
         peak = peak_bytes() - before
         source = folders.FolderSource(
-            'photographs',
-            Path('/photographs'),
-            ordered.classes,
-            {'train': ordered},
-            '',
-            {},
+            name='photographs',
+            directory=Path('/photographs'),
+            class_names=ordered.classes,
+            files={'train': ordered},
+            places={'train': 'train'},
+            notes=(),
+            fingerprint='',
+            directories={},
         )
         task = pickle.dumps(source.rows('train', 0, min(TASK, files)))
     else:

@@ -1,43 +1,46 @@
-r"""Trains every cell of (ablation × seed) and tabulates the errors.
+r"""Trains every cell of (arm × seed) and tabulates the errors.
 
     python -m experiments.sweep --list
-    python -m experiments.sweep base no_lrn tanh --base=configs/cifar10.py --seeds=3 \
+    python -m experiments.sweep base no_lrn tanh --base=cifar10 --seeds=3 --jobs=2 \
         --workdir=runs/sweep [--base.train.epochs=5 …]
+    python -m experiments.sweep --study=lrn,pools --data_dir=DIR --jobs=2 \
+        --workdir=runs/studies
 
-`--list` names the ablations with the claim that each tests. All cells are validated
-before the first one starts. Each is trained by a process of its own in
-`<workdir>/<ablation>-s<seed>`, its output in `log.txt` there and its progress in a line
-here: a finished one is skipped, a killed one goes on where it stood, and a failure does
-not stop the others. At the end `table.md` and `table.json` have the mean ± sample
-standard deviation over the seeds; Δ is the difference to the first ablation, seed by
-seed, with the deviation of those differences. TensorBoard's HParams tab compares the
-same runs.
+An arm is an ablation of a base config; `--list` names them with the claims that they
+test, and the studies, which have base, arms, seeds and the rule of their verdicts. All
+cells are validated before the first one starts. `--jobs` cells are trained at a time,
+each by a process of its own on cores of its own, in `<workdir>/<arm>-s<seed>` (of a
+study in `<workdir>/<base>/…`, which studies of one base share), its output in `log.txt`
+there and its progress in a line here: a finished one is skipped, a killed one goes on
+where it stood, and a failure does not stop the others. SIGTERM and Ctrl-C stop the
+cells at a checkpoint; the same command goes on.
+
+At the end `table.md` and `table.json` have the mean ± sample standard deviation over
+the seeds; Δ is the difference to the first arm, seed by seed, with its 95 % interval
+(Student's t). A study's runs go to `<workdir>/records/<study>.jsonl` as they end, from
+which `experiments.summarize` makes its record. TensorBoard's HParams tab compares the
+runs.
 
     tensorboard --logdir=runs/sweep
 """
 
 import dataclasses
-import os
-import re
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.system import tensorflow_log
 
 tensorflow_log.silence()
 
-import numpy as np
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from absl import app, flags, logging
+from ml_collections import config_flags
 
-from alexnet_jax import config as config_lib
-from alexnet_jax.run import config_file
+from alexnet_jax.data import prepare
 from alexnet_jax.system import command_line, files
-from experiments import ablations
+from experiments import ablations, cells, paired, runs, studies, workers
+from experiments.studies.study import Study
 
 _BASE = config_flags.DEFINE_config_file(
     'base',
@@ -45,204 +48,153 @@ _BASE = config_flags.DEFINE_config_file(
     'Base config; --base.key=value holds for every cell.',
     lock_config=True,
 )
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds 0 … N−1.', lower_bound=1)
+_STUDY = flags.DEFINE_list(
+    'study', [], 'Studies in their order instead of a base; arms named select among.'
+)
+_DATA_DIR = flags.DEFINE_string('data_dir', '', "config.data.data_dir of a study's.")
+_PREPARED_DIR = flags.DEFINE_string('prepared_dir', '', 'config.data.prepared_dir.')
+_SEEDS = flags.DEFINE_integer(
+    'seeds', None, 'Seeds 0 … N−1; default: 1, or as the study says.', lower_bound=1
+)
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/sweep', 'Holds a folder per cell.')
-_LIST = flags.DEFINE_bool('list', False, 'List the ablations and their claims only.')
+_JOBS = flags.DEFINE_integer(
+    'jobs', 1, 'Cells at a time; the cores are divided among them.', lower_bound=1
+)
+_LIST = flags.DEFINE_bool('list', False, 'List ablations, claims and studies only.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Validate and list the cells only.')
+_PRINT_COMMANDS = flags.DEFINE_bool(
+    'print_commands', False, 'Print the commands of what is missing, and run nothing.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """One training run of the sweep."""
+class Sweep:
+    """Cells that are tabulated together."""
 
-    ablation: str
-    seed: int
-    config: ConfigDict
-    command: tuple[str, ...]
+    study: Study | None
+    cells: list[cells.Cell]
     workdir: Path
 
-    @property
-    def name(self) -> str:
-        """Also that of its workdir."""
-        return f'{self.ablation}-s{self.seed}'
 
-
-def make_cells(
-    names: Sequence[str],
-    base: ConfigDict,
-    base_file: str,
-    base_overrides: Sequence[str],
-    seeds: int,
-    workdir: Path,
-) -> list[Cell]:
-    """Makes and validates every cell.
+def of_ablations(names: Sequence[str], workdir: Path) -> Sweep:
+    """The sweep of `--base` and the ablations named.
 
     Raises:
       ValueError: an unknown ablation, or a cell whose config is not valid.
     """
-    cells = []
-    for name in names:
-        changed = ablations.overrides(name, base)
-        for seed in range(seeds):
-            config = ablations.apply(name, base)
-            config.seed = seed
-            try:
-                config_lib.validate(config)
-            except ValueError as error:
-                raise ValueError(f'ablation {name!r}: {error}') from None
-            directory = workdir / f'{name}-s{seed}'
-            values = [f'--config.{key}={_flag(v)}' for key, v in changed.items()]
-            command = (
-                *(sys.executable, '-m', 'alexnet_jax.main', f'--config={base_file}'),
-                *base_overrides,
-                *values,
-                f'--config.seed={seed}',
-                f'--workdir={directory}',
-            )
-            cells.append(Cell(name, seed, config, command, directory))
-    return cells
+    arms = {name: ablations.overrides(name, _BASE.value) for name in names}
+    made = cells.make_cells(
+        arms,
+        _BASE.value,
+        config_flags.get_config_filename(flags.FLAGS['base']),
+        config_flags.get_override_values(flags.FLAGS['base']),
+        _SEEDS.value or 1,
+        workdir,
+    )
+    return Sweep(None, made, workdir)
 
 
-def _flag(value: object) -> str:
-    return repr(value) if isinstance(value, tuple) else str(value)
-
-
-def read_result(cell: Cell) -> dict[str, float] | None:
-    """The results of this very config, trained to its end in the workdir, or None.
-
-    A file that a killed process or a full disk left torn counts as not there.
-    """
-    result = files.read_json(cell.workdir / 'result.json')
-    before = files.read_json(cell.workdir / 'config.json')
-    if not isinstance(before, dict) or not isinstance(result, dict):
-        return None
-    if config_file.blocking_differences(before, config_file.to_json(cell.config)):
-        return None
-    return result if 'val/top1_error' in result else None
-
-
-def run(cell: Cell) -> bool:
-    """Trains one cell, its output in the cell's log; False if it failed."""
-    cell.workdir.mkdir(parents=True, exist_ok=True)
-    path = cell.workdir / 'log.txt'
-    shown = Progress(cell.name)
-    with path.open('a') as log, path.open() as news:
-        news.seek(0, os.SEEK_END)
-        process = subprocess.Popen(
-            cell.command,
-            # In the order in which it was said: an error comes last.
-            env=os.environ | {'PYTHONUNBUFFERED': '1'},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while process.poll() is None:
-                time.sleep(0.2)
-                shown.take(news.read())
-        except KeyboardInterrupt:
-            process.wait()  # Ctrl-C is the cell's too, which stops at a checkpoint
-            raise
-        shown.take(news.read())
-    shown.end()
-    if process.returncode:
-        last = ' '.join(path.read_text().strip().splitlines()[-1:])
-        print(f'  failed with status {process.returncode}: {last}', flush=True)
-    return process.returncode == 0
-
-
-class Progress:
-    """Shows where a cell is: a line that changes on a terminal, one a minute elsewhere.
+def of_study(
+    study: Study,
+    names: Sequence[str],
+    workdir: Path,
+    *,
+    places: Mapping[str, Any],
+    seeds: int | None = None,
+) -> Sweep:
+    """The sweep of a study.
 
     Args:
-      name: of the cell.
-      seconds: at least so many between two lines where they do not overwrite.
+      study: which.
+      names: of its arms; none: all.
+      workdir: of all studies.
+      places: where the data are, by dotted key.
+      seeds: how many; None: as the study says.
+
+    Raises:
+      ValueError: the study has no such arm, or not on its base.
     """
-
-    def __init__(self, name: str, seconds: float = 60.0):
-        self._name = name
-        self._on_terminal = sys.stdout.isatty()
-        self._seconds = seconds
-        self._latest = -seconds
-        self._unread = ''
-
-    def take(self, text: str) -> None:
-        """Takes in what the cell has printed since the last time."""
-        *lines, self._unread = (self._unread + text).split('\n')
-        steps = [shown for line in lines if (shown := compact(line))]
-        now = time.monotonic()
-        if not steps or (not self._on_terminal and now - self._latest < self._seconds):
-            return
-        self._latest = now
-        line = f'  {self._name}: {steps[-1]}'
-        if self._on_terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print(f'\r{line[:width]:<{width}}', end='', flush=True)
-        else:
-            print(line, flush=True)
-
-    def end(self) -> None:
-        """Leaves the line that is written over and over as it is."""
-        if self._on_terminal and self._latest >= 0:
-            print()
+    arms = study.changes()
+    if unknown := [name for name in names if name not in arms]:
+        raise ValueError(
+            f'study {study.name!r} has no arm {unknown[0]!r}; it has {", ".join(arms)}'
+        )
+    changed = study.base.changed() | dict(places)
+    if study.base.folder:
+        changed['data.source'] = 'folder'
+    config = study.base.load()
+    config.update_from_flattened_dict(dict(places))
+    made = cells.make_cells(
+        {name: arms[name] for name in names or arms},
+        config,
+        study.base.file(),
+        changed,
+        seeds or study.seeds,
+        workdir / study.base.name,
+        ten_views=study.base.ten_views,
+    )
+    return Sweep(study, made, workdir)
 
 
-def compact(line: str) -> str:
-    """Step, epoch, loss and time left of `progress.train_line`; '' of another line."""
-    row = re.fullmatch(r'\s*([\d,]+) +(\d+\.\d\d) +(\S+) .* (\S+)', line)
-    return 'step {}  epoch {}  loss {}  {} left'.format(*row.groups()) if row else ''
+def prepare_once(made: Sequence[cells.Cell]) -> None:
+    """Prepares the data of cells that are to be trained, before several want to.
+
+    Raises:
+      ValueError: as `alexnet_jax.main` has it.
+    """
+    to_train = [cell for cell in made if cells.read_result(cell) is None]
+    data = {cell.config.data.to_json(): cell.config.data for cell in to_train}
+    for one in data.values():
+        prepare.open_prepared(one)
 
 
-def tabulate(cells: Sequence[Cell]) -> list[dict[str, object]]:
-    """One row per ablation: errors over its finished seeds, difference to the first.
+def tabulate(made: Sequence[cells.Cell]) -> list[dict[str, object]]:
+    """One row per arm: errors over its finished seeds, difference to the first.
 
     The difference is of runs with the same seed, where both are finished.
     """
-    errors: dict[str, dict[int, dict[str, float]]] = {}
-    for cell in cells:
-        result = read_result(cell)
-        errors.setdefault(cell.ablation, {})
+    found: dict[str, dict[int, dict[str, float]]] = {cell.arm: {} for cell in made}
+    for cell in made:
+        result = cells.read_result(cell)
         if result is not None:
-            errors[cell.ablation][cell.seed] = result
-    first = next(iter(errors))
+            ten_views = cells.read_ten_views(cell) if cell.evaluate else None
+            found[cell.arm][cell.seed] = result | (ten_views or {})
+    first = next(iter(found))
     rows: list[dict[str, object]] = []
-    for name, results in errors.items():
+    for name, results in found.items():
         row: dict[str, object] = {'ablation': name, 'n': len(results)}
-        for metric in ('val/top1_error', 'test/top1_error'):
+        for metric in COLUMNS:
             values = [r[metric] for r in results.values() if metric in r]
             if values:
-                row[metric] = _mean_and_deviation(values)
-        pairs = results.keys() & errors[first].keys()
-        if name != first and pairs:
-            row['difference'] = _mean_and_deviation(
-                [
-                    results[seed]['val/top1_error']
-                    - errors[first][seed]['val/top1_error']
-                    for seed in sorted(pairs)
-                ]
-            )
+                row[metric] = dataclasses.asdict(paired.interval(values))
+        if name != first and results.keys() & found[first].keys():
+            values = paired.differences(
+                *({seed: r['val/top1_error'] for seed, r in found[arm].items()}
+                  for arm in (name, first))
+            )  # fmt: skip
+            row['difference'] = dataclasses.asdict(paired.interval(values))
         rows.append(row)
     return rows
 
 
-def _mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
-    """Of one value there is no deviation."""
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {'mean': float(np.mean(values)), 'std': spread}
+COLUMNS = {
+    'train_view/top1_error': 'training top-1 error',
+    'val/top1_error': 'validation top-1 error',
+    'test/top1_error': 'test top-1 error',
+    'test/top1_error_10view': 'test, ten views',
+}
 
 
 def as_markdown(rows: Sequence[dict[str, object]]) -> str:
     """The table as people read it; errors in percent."""
-    lines = [
-        '| ablation | n | validation top-1 error | Δ | test top-1 error |',
-        '|---|---|---|---|---|',
-    ]
+    shown = {k: v for k, v in COLUMNS.items() if any(k in row for row in rows)}
+    header = ['ablation', 'n', *shown.values(), 'Δ validation [95 %]']
+    lines = [f'| {" | ".join(header)} |', '|' + '---|' * len(header)]
     for row in rows:
-        difference = _percent(row.get('difference'), sign='+', unit='')
-        lines.append(
-            f'| {row["ablation"]} | {row["n"]} | {_percent(row.get("val/top1_error"))} '
-            f'| {"" if row is rows[0] else difference} | '
-            f'{_percent(row.get("test/top1_error"))} |'
-        )
+        cells_of_row = [str(row['ablation']), str(row['n'])]
+        cells_of_row += [_percent(row.get(metric)) for metric in shown]
+        cells_of_row.append('' if row is rows[0] else _points(row.get('difference')))
+        lines.append(f'| {" | ".join(cells_of_row)} |')
     single = [str(row['ablation']) for row in rows if row['n'] == 1]
     if single:
         lines += [
@@ -253,54 +205,118 @@ def as_markdown(rows: Sequence[dict[str, object]]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _percent(value: object, sign: str = '', unit: str = ' %') -> str:
+def _percent(value: object) -> str:
     if not isinstance(value, dict):
         return '—'
-    text = f'{100 * value["mean"]:{sign}.2f}{unit}'
-    return text if value['std'] is None else f'{text} ± {100 * value["std"]:.2f}'
+    text = f'{100 * value["mean"]:.2f} %'
+    return text if value['n'] == 1 else f'{text} ± {100 * value["deviation"]:.2f}'
+
+
+def _points(value: object) -> str:
+    if not isinstance(value, dict):
+        return '—'
+    text = f'{100 * value["mean"]:+.2f}'
+    if value['n'] == 1:
+        return text
+    return f'{text} [{100 * value["low"]:+.2f}, {100 * value["high"]:+.2f}]'
+
+
+def write_tables(sweep: Sweep) -> None:
+    """Writes and prints what the sweep found so far."""
+    name = f'-{sweep.study.name}' if sweep.study else ''
+    rows = tabulate(sweep.cells)
+    # NaN, of one run, is no JSON.
+    files.write_json(
+        sweep.workdir / f'table{name}.json',
+        [
+            {
+                key: {k: v for k, v in value.items() if v == v}
+                if isinstance(value, dict)
+                else value
+                for key, value in row.items()
+            }
+            for row in rows
+        ],
+    )
+    path = sweep.workdir / f'table{name}.md'
+    files.write_atomically(path, as_markdown(rows))
+    print(f'\n{as_markdown(rows)}\nwritten to {path} and {path.stem}.json')
+
+
+def keep_runs(sweep: Sweep) -> None:
+    """Writes the finished runs of a study where `summarize` takes them from."""
+    if not sweep.study:
+        return
+    kept = sweep.workdir / 'records' / f'{sweep.study.name}.jsonl'
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found = [run for cell in sweep.cells if (run := runs.read(cell))]
+    runs.save(kept, runs.merged(runs.load(kept), found, sweep.study.arms))
 
 
 def main(argv: list[str]) -> None:
     """Trains what is not finished, and tabulates all of it."""
     if _LIST.value:
         print(ablations.listing())
+        for study in studies.STUDIES.values():
+            print(f'--study={study.name}\n    {study.question}')
         return
+    logging.set_verbosity(logging.WARNING)
     names = list(dict.fromkeys(argv[1:]))
-    if _BASE.value is None or not names:
+    if not _STUDY.value and (_BASE.value is None or not names):
         sys.exit(
-            'error: expected ABLATION … --base=FILE (--list says what each is for); '
-            'ablations are ' + ', '.join(ablations.ABLATIONS)
+            'error: expected ABLATION … --base=NAME, or --study=NAME (--list says '
+            'what each is for); ablations are ' + ', '.join(ablations.ABLATIONS)
         )
-    base_file = config_flags.get_config_filename(flags.FLAGS['base'])
-    overrides = config_flags.get_override_values(flags.FLAGS['base'])
-    workdir = Path(_WORKDIR.value)
+    workdir = command_line.local_path('workdir', _WORKDIR.value)
+    places = {
+        f'data.{name}': flag.value
+        for name, flag in (('data_dir', _DATA_DIR), ('prepared_dir', _PREPARED_DIR))
+        if flag.value
+    }
     with command_line.user_errors():
-        cells = make_cells(
-            names,
-            _BASE.value,
-            base_file,
-            [f'--config.{key}={_flag(value)}' for key, value in overrides.items()],
-            _SEEDS.value,
-            workdir,
-        )
-    failed = []
-    for number, cell in enumerate(cells, start=1):
-        finished = read_result(cell) is not None
-        state = (
-            'finished before'
-            if finished
-            else f'to train, log in {cell.workdir}/log.txt'
-        )
-        print(f'[{number}/{len(cells)}] {cell.name}: {state}', flush=True)
-        if not _DRY_RUN.value and not finished and not run(cell):
-            failed.append(cell.name)
-    if _DRY_RUN.value:
-        return
-    rows = tabulate(cells)
-    files.write_json(workdir / 'table.json', rows)
-    (workdir / 'table.md').write_text(as_markdown(rows))
-    print(as_markdown(rows))
-    print(f'written to {workdir}/table.md and table.json')
+        if _STUDY.value and _BASE.value is not None:
+            raise ValueError('--study has its own base; take --base away')
+        if len(_STUDY.value) > 1 and names:
+            raise ValueError(f'arms such as {names[0]!r} select of one --study')
+        if places and not _STUDY.value:
+            raise ValueError(
+                '--data_dir and --prepared_dir are of a --study; with a base they are '
+                '--base.data.data_dir and --base.data.prepared_dir'
+            )
+        sweeps = [
+            of_study(
+                studies.named(name), names, workdir, places=places, seeds=_SEEDS.value
+            )
+            for name in _STUDY.value
+        ] or [of_ablations(names, workdir)]
+        # Studies of one base share cells.
+        by_workdir = {c.workdir: c for sweep in sweeps for c in sweep.cells}
+        made = list(by_workdir.values())
+        if _PRINT_COMMANDS.value:
+            for cell in made:
+                for command in cells.missing_commands(cell):
+                    print(workers.as_shell(command))
+            return
+        for number, cell in enumerate(made, start=1):
+            state = (
+                f'to train, log in {cell.workdir}/log.txt'
+                if cells.missing_commands(cell)
+                else 'finished before'
+            )
+            print(f'[{number}/{len(made)}] {cell.name}: {state}', flush=True)
+        if _DRY_RUN.value:
+            return
+        prepare_once(made)
+
+        def keep(cell: cells.Cell) -> None:
+            for sweep in sweeps:
+                if cell.workdir in {one.workdir for one in sweep.cells}:
+                    keep_runs(sweep)
+
+        failed = workers.run(made, workdir, _JOBS.value, ended=keep)
+    for sweep in sweeps:
+        keep_runs(sweep)
+        write_tables(sweep)
     if failed:
         sys.exit(f'error: failed: {", ".join(failed)}; see log.txt in their workdirs')
 

@@ -29,11 +29,12 @@ import jax
 import pytest
 from absl import flags, logging
 from ml_collections import ConfigDict
+from PIL import Image
 
 jax.config.update('jax_num_cpu_devices', 4)
 
 from alexnet_jax import model, train
-from alexnet_jax.configs import demo
+from alexnet_jax.configs import demo, paper
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
@@ -83,6 +84,7 @@ SMALL = {
     'optimizer.learning_rate': 0.001,
     'data.validation_split': 'validation[:200]',
     'data.test_split': 'test[:130]',
+    'data.training_error_split': 'train[:70]',
 }
 
 
@@ -124,6 +126,35 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl, which JSON must allow as they are."""
     text = (workdir / 'metrics.jsonl').read_text()
     return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+
+
+# Folders of images.
+
+
+def save_pixel(path: Path, colour: int = 0) -> None:
+    """An image of one pixel, which is another for each number below 256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (1, 1), (colour, colour % 7, colour % 5)).save(path)
+
+
+def folder_config(tmp_path: Path, **values: object) -> ConfigDict:
+    """The data of a config that reads `tmp_path/photos`, a pixel an image."""
+    data = paper.get_config().data
+    data.update(source='folder', data_dir=str(tmp_path / 'photos'), encoding='raw')
+    data.update(prepared_dir=str(tmp_path / 'prepared'), stored_size=1, crop_size=1)
+    data.update(values)
+    return data
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two splits of two classes, with three images and one, at `tmp_path/photos`."""
+    folder = tmp_path / 'photos'
+    for number, name in enumerate(('cat', 'dog')):
+        for i in range(3):
+            save_pixel(folder / 'train' / name / f'{i}.png', 10 * number + i)
+        save_pixel(folder / 'validation' / name / '0.png', 100 + number)
+    return folder
 
 
 # Commands.

@@ -24,6 +24,16 @@ ALREADY_SO = [
     ('lrn_k1', 'cifar10'),
     ('lrn_k1', 'demo'),
     ('lrn_k1', 'clothing'),
+    ('lrn_1e-4', 'paper'),
+    *(('colour_paper', name) for name in ('paper', 'clothing', 'demo')),
+    ('colour_released', 'released_2012'),
+    *(
+        (name, base)
+        for name in ('dropout_half', 'bias_1')
+        for base in ('paper', 'released_2012')
+    ),
+    ('released_order', 'released_2012'),
+    *(('shared', base) for base in BASES),
 ]
 
 
@@ -138,6 +148,27 @@ def test_one_tower_is_the_ungrouped_net_that_its_claim_says():
     assert (parameters, round(multiply_adds / of_two, 2)) == (62_378_344, 1.57)
     claim = ablations.ABLATIONS['one_tower'].claim
     assert '62.4 M' in claim and '1.57' in claim
+
+
+def test_one_tower_of_equal_parameters_has_as_many_within_a_percent():
+    for base in ('paper', 'cifar10'):
+        whole, _ = sizes(network_of(load(base)))
+        assert sizes(ablated('one_tower_equal', base))[0] == pytest.approx(whole, 1e-2)
+
+
+def test_alpha_keeps_its_meaning_at_the_scale_of_the_base():
+    for name, alpha in (('lrn_1e-4', 1e-4), ('lrn_2e-5', 2e-5)):
+        config = ablations.apply(name, load('cifar10'))
+        # (x / 64)² is 64² times smaller.
+        assert config.model.lrn.alpha == pytest.approx(alpha * 64**2)
+
+
+def test_local_layers_become_convolutions_and_the_reverse():
+    shared = ablations.apply('shared', load('cuda_convnet:conv_local_13pct'))
+    assert (shared.model.local3.kind, shared.model.local4.kind) == ('conv', 'conv')
+    local = network_of(ablations.apply('local', load('cifar10')))
+    kernels = {s.name: s.kernel for s in model.layer_shapes(local)}
+    assert kernels['conv5'] == (6, 6, 3, 3, 64, 96) and len(kernels['conv3']) == 4
 
 
 def test_each_norm_alone():

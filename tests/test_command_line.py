@@ -72,9 +72,9 @@ KEYS = [
     ('model=1', ['model is a table', '--config.model.']),
 ]
 VALUES = [
-    ('train.epochs=abc', 'a number ≥ 0'),
-    ('train.batch_size=2.5', 'a whole number ≥ 1'),
-    ('model.num_classes=ten', 'a whole number, 0 (the data set’s count) or ≥ 2'),
+    ('train.epochs=abc', 'a number from 0 to 1,000,000'),
+    ('train.batch_size=2.5', 'a whole number from 1 to 1,048,576'),
+    ('model.num_classes=ten', '0 (the data set’s count) or a whole number from 2 to'),
     ('data.mirror=maybe', 'True or False'),
     ('optimizer.bias_cuts=(1,', 'a tuple, epochs > 0 in rising order'),
 ]
@@ -156,7 +156,7 @@ def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
         assert (f'{leaf}=' if in_layers else f' {key}=') in out, key
         assert value == '' or str(value) in ' '.join(out.split()), key
     assert '\n* train.keep_checkpoints=2' in out and 'one of ' in out
-    assert 'a whole number ≥ 1' in out
+    assert 'a whole number from 1 to 1,048,576' in out
 
 
 @pytest.mark.parametrize('command', commands.commands())

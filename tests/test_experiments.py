@@ -205,7 +205,8 @@ def test_a_mistake_of_the_benchmarks_user_is_one_line(words, error):
 
 def test_records_are_what_their_tables_say():
     records = REPOSITORY / 'experiments' / 'records'
-    runs = [json.loads(x) for x in (records / 'stall_rate' / 'runs.jsonl').open()]
+    lines = (records / 'stall_rate' / 'runs.jsonl').read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
     assert (records / 'stall_rate' / 'table.md').read_text().strip() == (
         report.as_markdown([stall_rate.table(runs)])
     )

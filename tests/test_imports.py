@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'alexnet_jax'
 # Each level may import itself and those before it. A new module must be given its
 # place here; `data` stands for all of `data/`.
+CONFIG = [path.stem for path in PACKAGE.glob('config*.py')]
 LEVELS = [
     ('what knows nothing of a network', ['system', 'randomness', 'windows', 'cpu']),
     ('operations', ['layers', 'layer_steps']),
@@ -14,11 +15,11 @@ LEVELS = [
     ('data', ['data']),
     (
         'one step',
-        ['mesh', 'optimizer', 'metrics', 'train_state', 'step', 'taps', 'config'],
+        ['mesh', 'optimizer', 'metrics', 'train_state', 'step', 'taps', *CONFIG],
     ),
     ('files of weights', ['formats']),
     ('the command line', ['system/command_line', 'system/config_arguments']),
-    ('a run', ['run', 'summary', 'build']),
+    ('a run', ['run', 'summary', 'memory', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
     (
         'commands',
@@ -35,7 +36,7 @@ LEVELS = [
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}
-LINES = {'config': 450, 'model': 420, 'layers': 350, 'step': 340}
+LINES = {'model': 420, 'layers': 350, 'step': 340}
 MOST_LINES = 330
 
 

@@ -1,9 +1,11 @@
 """A workdir is whole, and `alexnet_jax.load` sees images with it as a run does."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from alexnet_jax import build, model, train
 from alexnet_jax.analysis import prediction
 from alexnet_jax.data import augment, images, pipeline, prepare
 from alexnet_jax.run import inputs, trained
-from tests.conftest import load, run
+from tests.conftest import REPOSITORY, load, run
 
 
 @pytest.fixture(scope='module')
@@ -238,3 +240,17 @@ def test_the_face_of_the_package_is_what_it_names():
     with pytest.raises(AttributeError, match='lod'):
         _ = alexnet_jax.lod
     assert Path(sys.modules['alexnet_jax'].__file__ or '').name == '__init__.py'
+
+
+def test_the_python_of_the_documents_runs(whole_run, photographs, tmp_path, capsys):
+    text = (REPOSITORY / 'docs' / 'python.md').read_text()
+    names: dict[str, Any] = {}
+    for code in re.findall(r'```python\n(.*?)```', text, re.DOTALL):
+        exec(code.replace('runs/demo', str(whole_run['workdir'])), names)
+    assert "'conv1/lrn': (1, 28, 28, 24)" in capsys.readouterr().out
+    Image.fromarray(photographs[0]).save(tmp_path / 'a.png')
+    (tmp_path / 'b.png').write_bytes(b'junk')
+    ((path, row),) = names['fc7_of'](tmp_path)
+    assert path == tmp_path / 'a.png'
+    expected = names['net'].activations(photographs[0], 'fc7', views=1)
+    np.testing.assert_allclose(row, expected['fc7'][0], rtol=1e-4, atol=1e-6)

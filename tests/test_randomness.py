@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import optimizer, randomness, step, train, train_state
@@ -38,11 +37,6 @@ def test_no_two_draws_of_a_run_share_a_key(small, tmp_path, monkeypatch):
         monkeypatch.setattr(
             jax.random, name, recording(name, getattr(jax.random, name))
         )
-    # It samples with jax's own modules.
-    normal = nnx.initializers.normal
-    monkeypatch.setattr(
-        nnx.initializers, 'normal', lambda std: recording('initial', normal(std))
-    )
     plain = randomness._sequence
 
     def sequence(*arguments):
@@ -58,7 +52,7 @@ def test_no_two_draws_of_a_run_share_a_key(small, tmp_path, monkeypatch):
 
     # Eight kernels, and the masks of fc6 and fc7 in each of three steps.
     kinds = collections.Counter(name for name, _ in drawn)
-    assert kinds == {'initial': 8, 'bernoulli': 6}
+    assert kinds == {'normal': 8, 'bernoulli': 6}
     assert len({key for _, key in drawn}) == 14
     # The order, and a generator for each batch, prefetched ones included.
     assert len(sequences) >= 1 + 3

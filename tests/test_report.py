@@ -55,13 +55,13 @@ def test_classes_are_counted_with_their_ties_and_pairs_by_frequency():
 
 
 def test_calibration_error_is_the_mean_gap_of_the_bins():
-    # Two examples say 0.9, one is right; two say 0.6, both are.
-    found = make([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], [0, 1, 0, 1])
+    # Two examples say 0.85, one is right; two say 0.55, both are.
+    found = make([[0.85, 0.15], [0.85, 0.15], [0.55, 0.45], [0.45, 0.55]], [0, 1, 0, 1])
     of_bins = calibration.bins(found, count=10)
     filled = {b.high: b for b in of_bins if b.examples}
     assert {high: b.examples for high, b in filled.items()} == {0.6: 2, 0.9: 2}
     assert filled[0.9].accuracy == 0.5 and filled[0.6].accuracy == 1.0
-    assert filled[0.9].confidence == pytest.approx(0.9)
+    assert filled[0.9].confidence == pytest.approx(0.85)
     assert calibration.expected_error(of_bins) == pytest.approx(0.4)
 
 
@@ -143,7 +143,7 @@ def test_pictures_are_drawn(reported, name):
     with Image.open(reported[0] / name) as picture:
         assert min(picture.size) > 500
         shades = np.asarray(picture.convert('L'))
-    assert np.quantile(shades, 0.05) < 200 < np.quantile(shades, 0.95)
+    assert np.median(shades) > 150 and shades.std() > 20  # dark on white
 
 
 def test_another_folder_with_some_of_the_classes(whole_run, small, tmp_path):
@@ -185,8 +185,10 @@ def test_another_folder_with_some_of_the_classes(whole_run, small, tmp_path):
     stranger = tmp_path / 'set' / 'holdout' / 'pentagon'
     stranger.mkdir()
     Image.fromarray(batch['image'][0]).save(stranger / 'a.png')
-    line = evaluate(whole_run['workdir'], *arguments).error
-    assert 'does not know: pentagon' in line
+    refused = evaluate(whole_run['workdir'], *arguments)
+    assert refused.status == 1
+    line = refused.err.splitlines()[-1]  # after the bar of preparation
+    assert line.startswith('error: ') and 'does not know: pentagon' in line
 
 
 @pytest.mark.parametrize(

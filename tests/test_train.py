@@ -229,7 +229,16 @@ def test_the_command_splits_over_two_devices_and_survives_sigterm(
     assert f'going on from step {stopped}' in out
     assert 'mesh: data=1 × tower=2' in out
     assert str(tmp_path) in out
-    too_long = [x for x in out.splitlines() if len(x) > 80 and str(tmp_path) not in x]
+    data_dir = small_values['data.data_dir']
+    assert re.search(
+        rf'^data: rendered_shapes in {data_dir}, fingerprint [0-9a-f]{{16}}$', out, re.M
+    )
+    assert re.search(r'^memory: [\d.]+ MB of state, up to ', out, re.M)
+    too_long = [
+        x
+        for x in out.splitlines()
+        if len(x) > 80 and str(tmp_path) not in x and str(data_dir) not in x
+    ]
     assert not too_long
     assert re.search(r'^step 20, the last: validation: loss', out, re.M)
     assert re.search(r'^best: step \d+ by validation error', out, re.M)

@@ -97,7 +97,9 @@ def test_training_goes_on_from_imported_weights(prepared_dir, tmp_path):
     config = networks.config('demo')
     config.data.data_dir = config.data.prepared_dir = str(prepared_dir)
     names = train.prepare.open_prepared(config.data).class_names
-    weights = make_weights('demo', width=0.25, classes=len(names))
+    weights = make_weights(
+        'demo', width=networks.config('demo').model.width, classes=len(names)
+    )
     weights = dataclasses.replace(weights, class_names=names, metrics={})
     workdir = tmp_path / 'imported'
     config = transfer.make_workdir(weights, workdir)

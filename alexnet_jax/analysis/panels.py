@@ -1,9 +1,11 @@
 """Images with a network's guesses beside them, as Figure 4 (left) of the paper."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from alexnet_jax.analysis import drawing
 from alexnet_jax.analysis.guesses import Guess
@@ -11,24 +13,28 @@ from alexnet_jax.analysis.net import Net
 from alexnet_jax.data import images
 
 COLUMNS = 4
-SIDE = 256  # pixels of an image that is drawn from its file
+SIDE = 256  # pixels of an image that is drawn from its file, at most
 NAME = 18  # characters
 
 
 def draw_guesses(guesses: Sequence[Guess], net: Net, path: Path) -> None:
     """Draws each file's image above the bars of its guesses, and its class if known."""
-    pixels = [
-        np.asarray(images.square(g.path.read_bytes(), SIDE, net.config.data.fit))
-        for g in guesses
-    ]
     draw(
-        pixels,
+        [_square(g.path, net.config.data.fit) for g in guesses],
         [g.label or g.path.stem for g in guesses],
         [bool(g.label) for g in guesses],
         [[net.class_names[c] for c in g.classes] for g in guesses],
         [g.probabilities for g in guesses],
         path,
     )
+
+
+def _square(file: Path, fit: str) -> np.ndarray:
+    """The file's square, made no larger than it is."""
+    encoded = file.read_bytes()
+    with Image.open(io.BytesIO(encoded)) as image:
+        side = min(SIDE, *image.size)
+    return np.asarray(images.square(encoded, side, fit))
 
 
 def draw(

@@ -17,7 +17,7 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics
 from alexnet_jax import step as step_lib
 from alexnet_jax.analysis import views as views_lib
-from alexnet_jax.data import augment, names, pipeline, prepare
+from alexnet_jax.data import augment, names, pipeline, prepare, prepared, splits
 from alexnet_jax.run import trained
 
 # Of config.data, what a network was trained for: it cannot see images in another way.
@@ -101,12 +101,17 @@ def open_split(
       changes: see `data_for`.
 
     Raises:
+      NoLabelsError: its examples have none.
       ValueError: there is no such split, its data are not there, or they have classes
         that the network does not know.
     """
     changes = changes or {}
     name = changes.get(f'{split}_split', network.config.data[f'{split}_split'])
     data = data_for(network.config, split, changes, network.workdir)
+    if not prepared.find(data):  # before gigabytes are asked for in vain
+        source = prepare.open_source(data, largest_gb=data.auto_prepare_gb)
+        for base in splits.base_splits(name):
+            next(iter(source.rows(base, 0, 1).read()), None)
     dataset = prepare.open_prepared(data)
     labels = matched_labels(dataset.class_names, network.class_names, data.source)
     return Split(dataset, data, name, labels)

@@ -1,6 +1,7 @@
 """The disk under a prepared set: whole arrays, one writer at a time, room enough."""
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -38,6 +39,16 @@ def remove_temporaries(directory: Path) -> None:
     """Removes what killed processes were writing; call it with the lock held."""
     for path in directory.glob('.*.tmp'):
         path.unlink()
+
+
+@contextlib.contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """Turns array_record's error on a full disk and the like into the system's kind."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise OSError(errno.EIO, f'{path.name}: {reason}') from error
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A folder of images `<folder>/<split>/<class>/*.jpg|jpeg|png` as a source.
+"""A folder of images as a source, as it was when it was listed (`listing`).
 
 A split's files lie in the order of a hash of `<class>/<file>` (`hashing`). They are
 listed once: later starts compare the directories' times of change alone (`unchanged`).
@@ -7,16 +7,15 @@ listed once: later starts compare the directories' times of change alone (`uncha
 import dataclasses
 import hashlib
 import os
-import time
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from alexnet_jax.data import hashing, images, splits
-from alexnet_jax.data.sources import Example, SourceNotFoundError, SourceReadError
+from alexnet_jax.data import hashing
+from alexnet_jax.data.sources import Example, SourceReadError
 
 # A directory that changed so recently may change again within the same tick of its
 # file system's clock, which would not show.
@@ -43,6 +42,16 @@ class Files:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def chosen(self, which: np.ndarray) -> 'Files':
+        """Some of the files, in their order; bool[N]."""
+        return dataclasses.replace(
+            self,
+            starts=self.starts[which],
+            lengths=self.lengths[which],
+            labels=self.labels[which],
+            hashes=self.hashes[which],
+        )
+
     def paths(self, start: int, stop: int) -> list[str]:
         """`<class>/<file>` of the files [start, stop)."""
         rows = slice(start, stop)
@@ -61,7 +70,7 @@ class Files:
 class FolderRows:
     """Some of a folder's files and their labels, int32[N]."""
 
-    directory: Path  # of the split
+    directory: Path  # of the classes
     paths: list[str]
     labels: np.ndarray
 
@@ -69,14 +78,7 @@ class FolderRows:
         """The encoded images, each with `<split>/<class>/<file>` as its name."""
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             file = self.directory / path
-            try:
-                encoded = file.read_bytes()
-            except OSError as error:
-                raise SourceReadError(
-                    f'cannot read {file}: {error.strerror or error}; '
-                    'put it back or remove it, and run the same command again'
-                ) from error
-            yield f'{self.directory.name}/{path}', encoded, label
+            yield f'{self.directory.name}/{path}', _content(file), label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,8 @@ class FolderSource:
     directory: Path
     class_names: tuple[str, ...]
     files: dict[str, Files]
+    places: dict[str, str]  # of each split's classes, within the folder
+    notes: tuple[str, ...]  # what is not read, and the like
     fingerprint: str  # of the files' names and sizes and of the order
     # When the folder, splits and classes last changed, in ns; None: too recently.
     directories: dict[str, int | None]
@@ -100,7 +104,7 @@ class FolderSource:
         """Files [start, stop) of a split."""
         files = self.files[split]
         return FolderRows(
-            self.directory / split,
+            self.directory / self.places[split],
             files.paths(start, stop),
             files.labels[start:stop],
         )
@@ -115,65 +119,23 @@ class FolderSource:
             'path': os.fspath(self.directory),
             'fingerprint': self.fingerprint,
             'directories': self.directories,
+            'notes': self.notes,
         }
 
 
-def unchanged(record: dict[str, Any], directory: Path) -> bool:
+def unchanged(record: Any, directory: Path) -> bool:
     """Whether no directory of a folder has changed since `FolderSource.record`.
 
     A directory changes when an entry is added, removed or renamed. No file is looked
     at, so a file that was rewritten in place goes unnoticed.
     """
-    return record['path'] == os.fspath(directory) and all(
-        changed is not None and _changed(directory / name) == changed
-        for name, changed in record['directories'].items()
-    )
-
-
-def open_folder(data: ConfigDict) -> FolderSource:
-    """Lists the folder that config.data names.
-
-    Raises:
-      SourceNotFoundError: there is none.
-      ValueError: it has not the layout above.
-    """
-    directory = Path(data.data_dir).expanduser()
-    layout = f'{directory}/<split>/<class>/*.jpg|jpeg|png'
-    if not data.data_dir or not directory.is_dir():
-        raise SourceNotFoundError(
-            f'no folder of images at {data.data_dir!r} (config.data.data_dir); make '
-            '<data_dir>/<split>/<class>/*.jpg|jpeg|png there'
-        )
-    directory = directory.resolve()
-    # Each directory's time is taken before it is read: a later change shows.
-    listed_at = time.time_ns()
-    directories = {'': _changed(directory)}
-    classes = {}
-    for split in _subfolders(directory):
-        directories[split] = _changed(directory / split)
-        if found := _subfolders(directory / split):
-            classes[split] = found
-    if not classes:
-        raise ValueError(f'no splits with classes in {directory}; expected {layout}')
-    class_names = _check_classes(data, directory, classes, layout)
-    digest = hashlib.sha256(repr(('by hash', class_names)).encode())
-    files = {}
-    for split, names in classes.items():
-        for name in names:
-            directories[f'{split}/{name}'] = _changed(directory / split / name)
-        files[split], of_split = order(_list(directory / split, names))
-        digest.update(split.encode(errors='surrogateescape') + of_split)
-    return FolderSource(
-        name=directory.name,
-        directory=directory,
-        class_names=class_names,
-        files=files,
-        fingerprint=digest.hexdigest(),
-        directories={
-            name: changed if changed < listed_at - SETTLED_NS else None
-            for name, changed in directories.items()
-        },
-    )
+    match record:
+        case {'path': str(path), 'directories': {**times}} if times:
+            return path == os.fspath(directory) and all(
+                when is not None and changed(directory / name) == when
+                for name, when in times.items()
+            )
+    return False
 
 
 def order(classes: Iterable[ClassFiles]) -> tuple[Files, bytes]:
@@ -204,53 +166,30 @@ def order(classes: Iterable[ClassFiles]) -> tuple[Files, bytes]:
     return files, digest.digest()
 
 
-def _list(split: Path, classes: Iterable[str]) -> Iterator[ClassFiles]:
-    for name in classes:
-        try:
-            with os.scandir(split / name) as entries:
-                files = [
-                    (os.fsencode(entry.name), entry.stat().st_size)
-                    for entry in entries
-                    if entry.name.lower().endswith(images.SUFFIXES)
-                    and not entry.name.startswith('.')
-                ]
-        except OSError as error:  # a link to nothing, a file just removed
-            raise SourceReadError(
-                f'cannot read {error.filename or split / name}: '
-                f'{error.strerror or error}; put it back or remove it, and run the '
-                'same command again'
-            ) from error
-        yield name, files
-
-
-def _check_classes(
-    data: ConfigDict, directory: Path, classes: dict[str, list[str]], layout: str
-) -> tuple[str, ...]:
-    """The classes that all splits have which config.data names."""
-    named = [split for split in splits.named_splits(data) if split in classes]
-    for split in named:
-        names, first = classes[split], classes[named[0]]
-        if len(names) < 2:
-            raise ValueError(
-                f'{directory / split} has one class ({names[0]!r}); a classifier needs '
-                f'two or more: {layout}'
-            )
-        if differing := set(first) ^ set(names):
-            raise ValueError(
-                f'splits {named[0]!r} and {split!r} of {directory} have different '
-                f'classes; only one of them has {", ".join(sorted(differing))}'
-            )
-    return tuple(classes[(named or list(classes))[0]])
-
-
-def _subfolders(directory: Path) -> list[str]:
-    with os.scandir(directory) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and e.name[0] != '.')
-
-
-def _changed(directory: Path) -> int:
+def changed(directory: Path) -> int:
     """When a directory last changed, in ns; 0 if it is not there."""
     try:
         return os.stat(directory).st_mtime_ns
     except OSError:
         return 0
+
+
+def _content(path: Path) -> bytes:
+    """A regular file's bytes; anything else is refused before it is read."""
+    try:
+        # Without O_NONBLOCK opening a FIFO waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, 'rb') as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(0, 'it is no longer a file')
+            return file.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | os.PathLike, error: OSError) -> SourceReadError:
+    """Says in one line what is wrong with a file or directory."""
+    return SourceReadError(
+        f'cannot read {os.fspath(path)!r}: {error.strerror or error}; '
+        'put it back or remove it, and run the same command again'
+    )

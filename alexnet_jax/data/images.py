@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png')  # of the files that are taken from a folder
 ENCODINGS = ('raw', 'jpeg')
 FITS = ('crop', 'warp')
 # 256×256 photographs at quality 95 take about 50 kB, a quarter of their pixels.

@@ -17,8 +17,8 @@ def of_split(
       instruction: a split, with a slice or without.
 
     Returns:
-      `<split>/<class>/<file>` where the source is a folder that is there; otherwise
-      `<split>[<index>]`, TFDS's own instruction for the one example.
+      The file below config.data.data_dir where that is a folder that is there,
+      `test/cat/1.jpg`; otherwise `test[17]`, TFDS's own instruction for one example.
     """
     source = None
     if data.source == 'folder':
@@ -41,17 +41,18 @@ def _of_records(
     dataset: prepared.PreparedDataset, source: sources.Source | None, split: str
 ) -> list[str]:
     """Names of a whole split's records, without the images that were left out."""
-    left_out = prepared.undecodable(prepared.statistics(dataset.directory, split))
+    path = prepared.statistics(dataset.directory, split)
+    left_out = prepared.read_sums(path, dataset.stored_size)['undecodable'].tolist()
     count = dataset.split_sizes[split] + len(left_out)
+    names = keys = [f'{split}[{i}]' for i in range(count)]
     if isinstance(source, folders.FolderSource) and source.split_sizes[split] == count:
+        place = source.places[split]
         paths = source.files[split].paths(0, count)
-        names = [f'{split}/{path}' for path in paths]
-    else:
-        names = [f'{split}[{i}]' for i in range(count)]
-    if left_out:  # lines that begin with the name
-        names = [
-            name
-            for name in names
-            if not any(line.startswith((f'{name}: ', f'{name} ')) for line in left_out)
-        ]
-    return names
+        names = [f'{place}/{path}' if place else path for path in paths]
+        keys = [f'{(source.directory / place).name}/{path}' for path in paths]
+    # Each line on an image that was left out begins with its key.
+    return [
+        name
+        for name, key in zip(names, keys, strict=True)
+        if not any(line.startswith((f'{key}: ', f'{key} ')) for line in left_out)
+    ]

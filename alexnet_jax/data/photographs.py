@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from alexnet_jax.data import images
+from alexnet_jax.data import entries, images
 
 Item = TypeVar('Item')
 
@@ -51,7 +51,7 @@ def find(paths: Sequence[Path]) -> Iterator[Path]:
         if not found:
             raise ValueError(
                 f'{path} and the folders in it have no images '
-                f'({", ".join(images.SUFFIXES)})'
+                f'({", ".join(entries.SUFFIXES)})'
             )
 
 
@@ -60,10 +60,10 @@ def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
     if real in seen:  # a link to a folder above
         return
     seen.add(real)
-    with os.scandir(folder) as entries:
-        visible = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != '.')
+    with os.scandir(folder) as found:
+        visible = sorted((e.name, e.is_dir()) for e in found if e.name[0] != '.')
     for name, is_folder in visible:
-        if not is_folder and name.lower().endswith(images.SUFFIXES):
+        if not is_folder and name.lower().endswith(entries.SUFFIXES):
             yield folder / name
     for name, is_folder in visible:
         if is_folder:

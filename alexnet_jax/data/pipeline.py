@@ -6,18 +6,17 @@ several processes can take its rows of the same global batch.
 """
 
 import bisect
-import functools
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import grain
 import numpy as np
 import simplejpeg
-import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source
 from ml_collections import ConfigDict
 
 from alexnet_jax import randomness
-from alexnet_jax.data import augment, prepared, splits
+from alexnet_jax.data import augment, metadata, prepared, splits
 from alexnet_jax.data.prepared import PreparedDataset
 
 Batch = dict[str, np.ndarray]
@@ -167,12 +166,10 @@ def read_ranges(dataset: PreparedDataset, split: str) -> tuple[splits.Range, ...
     Raises:
       ValueError: it is not an instruction, or reads nothing.
     """
-    directory = dataset.directory
-    hashes = {s: prepared.hashes(directory, s) for s in dataset.split_sizes}
+    known = metadata.splits_of(dataset.directory, dataset.records)
+    hashes = prepared.arrays_of(dataset, prepared.hashes)
     try:
-        found = splits.ranges(
-            split, _builder(directory).info.splits, prepared.arrays(hashes)
-        )
+        found = splits.ranges(split, known, hashes)
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
             f'cannot read the split {split!r}; prepared are '
@@ -180,7 +177,7 @@ def read_ranges(dataset: PreparedDataset, split: str) -> tuple[splits.Range, ...
             "each with slices like 'train[:90%]'"
         ) from error
     if not any(r.stop > r.start for r in found):
-        raise ValueError(f'the split {split!r} of {directory} has no examples')
+        raise ValueError(f'the split {split!r} of {dataset.directory} has no examples')
     return found
 
 
@@ -191,35 +188,57 @@ def _reader(
 
     A JPEG is decoded into the buffer; raw pixels are those of the record itself.
     """
-    raw = dataset.encoding == 'raw'
-    shape = (dataset.stored_size, dataset.stored_size, 3)
-    record = _record_reader(dataset, split)
+    record = record_reader(dataset, split)
 
     def read(index: int, buffer: np.ndarray) -> tuple[np.ndarray, int]:
         # One at a time: its memory is used again for the next and stays in the cache,
         # where many at once (`__getitems__`) would be fresh pages, two times slower.
-        encoded, label = parse(record(index))
-        if raw:
-            return np.frombuffer(encoded, np.uint8).reshape(shape), label
-        return simplejpeg.decode_jpeg(encoded, 'RGB', buffer=buffer), label
+        try:
+            return decode(record(index), dataset, buffer)
+        except Exception as error:  # of array_record, the parser or the decoder
+            raise prepared.DamagedError(
+                f'example {index} of {split} in {dataset.directory} cannot be read '
+                f'({" ".join(str(error).split())[:200]}); {dataset.again}'
+            ) from error
 
     return read
 
 
-def _record_reader(dataset: PreparedDataset, split: str) -> Callable[[int], bytes]:
+def decode(
+    record: bytes, dataset: PreparedDataset, buffer: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The pixels uint8[S,S,3] and the label of a record; see `_reader`.
+
+    Raises:
+      Exception: of any kind; it is not a record of this set.
+    """
+    shape = (dataset.stored_size, dataset.stored_size, 3)
+    encoded, label = parse(record)
+    if not 0 <= label < dataset.num_classes:
+        raise ValueError(f'label {label} of {dataset.num_classes} classes')
+    if dataset.encoding == 'raw':
+        return np.frombuffer(encoded, np.uint8).reshape(shape), label
+    pixels = simplejpeg.decode_jpeg(encoded, 'RGB', buffer=buffer)
+    if pixels.shape != shape:
+        raise ValueError(f'an image of {pixels.shape} instead of {shape}')
+    return pixels, label
+
+
+def record_reader(dataset: PreparedDataset, split: str) -> Callable[[int], bytes]:
     """A function from an index within a split instruction to the record."""
     ranges = read_ranges(dataset, split)
     stops = np.cumsum([r.stop - r.start for r in ranges]).tolist()
     records = {
-        r.split: _builder(dataset.directory).as_data_source(
-            r.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        r.split: array_record_data_source.ArrayRecordDataSource(
+            [
+                _Whole(str(dataset.directory / shard.name), *[shard.records] * 2)
+                for shard in dataset.records[r.split]
+            ]
         )
         for r in ranges
     }
     # Of a set whose records lie in the order in which they were generated.
-    permutations = prepared.arrays(
-        {s: prepared.permutation(dataset.directory, s) for s in records}
-    )
+    permutations = prepared.arrays_of(dataset, prepared.permutation)
 
     def record(index: int) -> bytes:
         part = bisect.bisect_right(stops, index)
@@ -230,6 +249,16 @@ def _record_reader(dataset: PreparedDataset, split: str) -> Callable[[int], byte
         return records[name][position]
 
     return record
+
+
+@dataclasses.dataclass
+class _Whole:
+    """All records of a file: an array_record FileInstruction, which opens no file."""
+
+    filename: str
+    take: int
+    examples_in_shard: int
+    skip: int = 0
 
 
 def parse(record: bytes) -> tuple[memoryview, int]:
@@ -274,11 +303,6 @@ def _varint(record: bytes, start: int) -> tuple[int, int]:
         if byte < 128:
             return number, start
         shift += 7
-
-
-@functools.cache
-def _builder(directory: Path) -> tfds.core.DatasetBuilder:
-    return tfds.builder_from_directory(directory)
 
 
 def _read_options(data: ConfigDict) -> grain.ReadOptions:

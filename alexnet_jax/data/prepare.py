@@ -7,6 +7,7 @@ resizes both sides instead. A killed preparation goes on where it stood.
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import sys
@@ -20,6 +21,10 @@ from alexnet_jax.data import (
     disk,
     folders,
     images,
+    listing,
+    manifest,
+    metadata,
+    plain_files,
     prepared,
     shards,
     sources,
@@ -55,7 +60,7 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
             raise
         return prepared.load(found[0], data)
     directory = prepared.directory_of(data, source)
-    if prepared.complete(directory, data):
+    if prepared.done(directory, data).keys() >= {*splits.named_splits(data)}:
         with contextlib.suppress(OSError):  # the set of someone else
             _record_source(directory, source)
     else:
@@ -68,7 +73,7 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
                 f'{sources.prepare_command(data)}'
             )
         prepare(data, source)
-    return prepared.load(directory, data)
+    return prepared.load(directory, data, source)
 
 
 def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.Source:
@@ -83,7 +88,7 @@ def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.So
       ValueError: it is no set of images with classes, or lacks a split or its images.
     """
     if data.source == 'folder':
-        source = folders.open_folder(data)
+        source = listing.open_folder(data)
     else:
         source = tfds_sets.open_tfds(data, largest_gb)
     for split in splits.named_splits(data):
@@ -119,10 +124,11 @@ def prepare(
     """
     directory = prepared.directory_of(data, source)
     named = splits.named_splits(data)
+    done = prepared.done(directory, data)
     to_write = sum(
         shard.stop - shard.start
         for split in named
-        if not prepared.statistics(directory, split).exists()
+        if split not in done
         for shard in shards.plan(data, source, split, directory)
         if not shard.done
     )
@@ -136,15 +142,15 @@ def prepare(
         with disk.locked(directory / '.lock'):
             disk.remove_temporaries(directory)
             for split in named:
-                if not prepared.statistics(directory, split).exists():
+                if split not in prepared.done(directory, data):
                     _prepare_split(data, source, split, directory, workers, skip_bad)
-            dataset = prepared.load(directory, data)
-            prepared.write_plain_files(dataset, data)
             _record_source(directory, source)
+            dataset = prepared.load(directory, data, source)
+            plain_files.write(dataset, data)
     except OSError as error:
         raise ValueError(
-            f'cannot write {directory}: {error.strerror or error} '
-            '(config.data.prepared_dir says where prepared sets go)'
+            f'cannot write {directory}: {error.strerror or error}; the same command '
+            'goes on from here (config.data.prepared_dir says where prepared sets go)'
         ) from error
     for line in differences_from_published(dataset, data):
         print(f'warning: {line}', file=sys.stderr)
@@ -161,19 +167,26 @@ def _prepare_split(
 ) -> None:
     planned = shards.plan(data, source, split, directory)
     left_out, undecodable = shards.write(data, source, planned, workers, skip_bad)
-    _report_undecodable(directory, source, split, undecodable, skip_bad)
-    counts, num_bytes, pixel_sum, product_sum = [], 0, 0, 0
+    _report_undecodable(data, directory, source, split, undecodable, skip_bad)
+    records, contents, pixel_sum, product_sum = [], [], 0, 0
     for shard in planned:
         with np.load(shard.sums) as sums:
-            counts.append(int(sums['count']))
-            num_bytes += int(sums['num_bytes'])
+            file = manifest.RecordFile(
+                name=shard.path.name,
+                num_bytes=int(sums['num_bytes']),
+                sha256=str(sums['sha256']),
+                records=int(sums['count']),
+            )
+            contents.append(sums['contents'])
             pixel_sum = pixel_sum + sums['pixel_sum']
             product_sum = product_sum + sums['product_sum']
-        if (found := shards.num_records(shard.path)) != counts[-1]:
+        if (found := shards.num_records(shard.path)) != file.records:
             raise ValueError(
-                f'{shard.path} holds {found} records instead of {counts[-1]}; remove '
+                f'{shard.path} holds {found} records instead of {file.records}; remove '
                 'it and run the same command again'
             )
+        records.append(file)
+    counts = [file.records for file in records]
     expected = source.split_sizes[split] - len(undecodable)
     if sum(counts) != expected:
         raise ValueError(
@@ -181,22 +194,50 @@ def _prepare_split(
             f'{source.name}, which has {expected:,} images that can be decoded; remove '
             f'{directory} and prepare it again'
         )
-    for name, array in source.arrangement(split, left_out).items():
-        disk.write_npy(directory / f'{name}-{split}.npy', array)
-    prepared.write_metadata(data, source, directory, {split: (counts, num_bytes)})
+    arrays = source.arrangement(split, left_out) | {
+        'contents': np.concatenate(contents)
+    }
+    others = [directory / f'{name}-{split}.npy' for name in arrays]
+    for path, array in zip(others, arrays.values(), strict=True):
+        disk.write_npy(path, array)
+    others.append(prepared.statistics(directory, split))
     disk.write_npz(
-        prepared.statistics(directory, split),
+        others[-1],
         shard_counts=np.array(counts),
-        num_bytes=num_bytes,
         pixel_sum=pixel_sum,
         product_sum=product_sum,
         undecodable=np.array(undecodable, np.str_),
+    )
+    done = prepared.done(directory, data)
+    known = manifest.Manifest(
+        source=data.source,
+        path=prepared.path_of(data),
+        fingerprint=prepared.fingerprint_of(source),
+        stored=dataclasses.asdict(images.stored(data)),
+        class_names=source.class_names,
+        splits=done,
+    )
+    # Several files cannot change at once: while TFDS's do, the manifest names none.
+    manifest.write(directory, known)
+    more = manifest.Split(tuple(records), tuple(map(manifest.describe, others)))
+    written = metadata.write(
+        directory,
+        source.name,
+        metadata.features(
+            data.stored_size, data.encoding, names=list(source.class_names)
+        ),
+        {name: of.shards for name, of in (done | {split: more}).items()},
+    )
+    manifest.write(
+        directory,
+        dataclasses.replace(known, splits=done | {split: more}, metadata=written),
     )
     for shard in planned:
         shard.sums.unlink()
 
 
 def _report_undecodable(
+    data: ConfigDict,
     directory: Path,
     source: sources.Source,
     split: str,
@@ -217,9 +258,9 @@ def _report_undecodable(
     if not skip_bad:
         more = ', …' if len(undecodable) > 3 else ''
         raise ValueError(
-            f'{len(undecodable)} images of {source.name} cannot be decoded; replace or '
-            f'remove them, or leave them out with --skip_bad: '
-            f'{", ".join(undecodable[:3])}{more} (all in {report})'
+            f'{len(undecodable)} images of {source.name} cannot be decoded: '
+            f'{", ".join(undecodable[:3])}{more} (all in {report}); replace or remove '
+            f'them, or leave them out: {sources.prepare_command(data)} --skip_bad'
         )
 
 
@@ -251,8 +292,7 @@ def _unchanged(directory: Path, data: ConfigDict) -> bool:
     if data.source != 'folder' or not data.data_dir:
         return False
     record = read_json(prepared.source_record(directory))
-    folder = Path(data.data_dir).expanduser().resolve()
-    return record is not None and folders.unchanged(record, folder)
+    return folders.unchanged(record, Path(prepared.path_of(data)))
 
 
 def _record_source(directory: Path, source: sources.Source) -> None:

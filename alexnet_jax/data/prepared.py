@@ -2,29 +2,25 @@
 
     <prepared_dir>/<source>-<size>-<encoding>-<fingerprint>/1.0.0/
 
-is a TFDS set in array_record files, with the statistics of its pixels and the order of
-its examples beside it. docs/preparation.md lists the files.
+holds array_record files, the statistics of their pixels and the order of the examples.
+Its `set.json` (`manifest`) says what it was made of and what each file must be;
+docs/preparation.md lists the files.
 """
 
 import dataclasses
 import hashlib
-import io
-import json
 import os
 import re
-import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
-from PIL import Image
-from tensorflow_datasets.core import dataset_info
 
-from alexnet_jax.data import sources, splits
-from alexnet_jax.system.files import write_atomically
+from alexnet_jax.data import images, manifest, sources, splits
+from alexnet_jax.data.manifest import DamagedError, Manifest
+from alexnet_jax.system.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +35,29 @@ class PreparedDataset:
     # Of the pixels' colours, the component of the largest deviation first:
     colour_std: np.ndarray  # float32[3], along each component
     colour_components: np.ndarray  # float32[3,3], unit vectors as columns
-    split_sizes: dict[str, int]
+    records: Mapping[str, tuple[manifest.RecordFile, ...]]  # of each split
     left_out: dict[str, int]  # images of each split that could not be decoded
+    source_path: str = ''  # the folder, or the data_dir that TFDS was given
+    fingerprint: str = ''  # of the source's content, SHA-256
+    again: str = ''  # how to make the set again, where it turns out to be damaged
+    notes: tuple[str, ...] = ()  # on the source: what is not read, and the like
 
     @property
     def num_classes(self) -> int:
         """How many classes there are, in the training split or not."""
         return len(self.class_names)
 
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        return {
+            split: sum(shard.records for shard in shards)
+            for split, shards in self.records.items()
+        }
+
 
 def statistics(directory: Path, split: str) -> Path:
-    """Sums over the split's pixels; written last, the split is done where it exists."""
+    """Sums over the split's pixels."""
     return directory / f'statistics-{split}.npz'
 
 
@@ -61,6 +69,11 @@ def hashes(directory: Path, split: str) -> Path:
 def permutation(directory: Path, split: str) -> Path:
     """The record of each place in the order, where records lie in another."""
     return directory / f'permutation-{split}.npy'
+
+
+def contents(directory: Path, split: str) -> Path:
+    """A number for the encoded image that each record was made of (`duplicates`)."""
+    return directory / f'contents-{split}.npy'
 
 
 def undecodable_report(directory: Path, split: str) -> Path:
@@ -75,31 +88,98 @@ def source_record(directory: Path) -> Path:
 
 def directory_of(data: ConfigDict, source: sources.Source) -> Path:
     """Where the set that config.data makes of a source lies, or would."""
-    digest = hashlib.sha256(source.fingerprint.encode()).hexdigest()[:8]
-    return _root(data) / _name(data, digest) / '1.0.0'
+    of = os.fsencode(f'{path_of(data)}\0{source.fingerprint}')
+    return _root(data) / _name(data, hashlib.sha256(of).hexdigest()[:8]) / '1.0.0'
+
+
+def path_of(data: ConfigDict) -> str:
+    """The path that sets of config.data belong to; '' is TFDS's own place."""
+    if not data.data_dir:
+        return ''
+    # Unlike Path.resolve, it leaves a loop of links to whoever opens it.
+    return os.path.realpath(os.path.expanduser(data.data_dir))
+
+
+def fingerprint_of(source: sources.Source) -> str:
+    """The SHA-256 of what a source says of its content."""
+    return hashlib.sha256(os.fsencode(source.fingerprint)).hexdigest()
 
 
 def find(data: ConfigDict) -> list[Path]:
-    """The complete sets of config.data, whatever its source held at the time."""
-    found = sorted(_root(data).glob(_name(data, '*/1.0.0')))
-    return [directory for directory in found if complete(directory, data)]
+    """The complete sets of config.data's path, whatever it held at the time."""
+    found = []
+    for directory in sorted(_root(data).glob(_name(data, '*/1.0.0'))):
+        try:
+            known = manifest.read(directory)
+        except (FileNotFoundError, NotADirectoryError, DamagedError):
+            continue  # of another version; or named when it is opened itself
+        if known.path == path_of(data) and known.splits.keys() >= {
+            *splits.named_splits(data)
+        }:
+            found.append(directory)
+    return found
 
 
-def complete(directory: Path, data: ConfigDict) -> bool:
-    """Whether a set has all splits that config.data names."""
-    # Version 0.1 prepared a folder in the order of its classes, without hashes.
-    kinds = [statistics, hashes] if data.source == 'folder' else [statistics]
-    named = splits.named_splits(data)
-    return all(kind(directory, split).exists() for split in named for kind in kinds)
+def done(directory: Path, data: ConfigDict) -> dict[str, manifest.Split]:
+    """The splits of a set that are done.
+
+    Raises:
+      ValueError: the set is damaged; says how to make it again.
+    """
+    try:
+        return dict(manifest.read(directory).splits)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except DamagedError as error:
+        raise damaged(error, directory, data) from error
 
 
-def load(directory: Path, data: ConfigDict) -> PreparedDataset:
-    """Opens a `complete` set; its statistics are those of the training split."""
+def again(directory: Path, data: ConfigDict) -> str:
+    """How to make a set again."""
+    return f'remove {directory} and make it again: {sources.prepare_command(data)}'
+
+
+def damaged(
+    error: Exception | str, directory: Path, data: ConfigDict
+) -> manifest.DamagedError:
+    """What is wrong with a set, and how to make it again, in one line."""
+    return DamagedError(f'damaged prepared set: {error}; {again(directory, data)}')
+
+
+def load(
+    directory: Path, data: ConfigDict, source: sources.Source | None = None
+) -> PreparedDataset:
+    """Opens a set; its statistics are those of the training split.
+
+    Args:
+      directory: that has all splits that config.data names.
+      data: config.data.
+      source: what the set must have been made of; None where it is not there.
+
+    Raises:
+      ValueError: it is not as it was written; says how to make it again.
+    """
+    try:
+        return _load(directory, data, source)
+    except (DamagedError, FileNotFoundError) as error:
+        raise damaged(error, directory, data) from error
+
+
+def _load(
+    directory: Path, data: ConfigDict, source: sources.Source | None
+) -> PreparedDataset:
+    known = manifest.read(directory)
+    _check_belongs(directory, known, data, source)
+    check_files(directory, known)
     count = 0
     pixel_sum = np.zeros((data.stored_size, data.stored_size, 3), np.int64)
     product_sum = np.zeros((3, 3))
-    for split in splits.base_splits(data.train_split):
-        with np.load(statistics(directory, split)) as sums:
+    left_out = {}
+    for split in known.splits:
+        path = statistics(directory, split)
+        sums = read_sums(path, data.stored_size)
+        left_out[split] = len(sums['undecodable'])
+        if split in splits.base_splits(data.train_split):
             count += int(sums['shard_counts'].sum())
             pixel_sum = pixel_sum + sums['pixel_sum']
             product_sum = product_sum + sums['product_sum']
@@ -112,147 +192,109 @@ def load(directory: Path, data: ConfigDict) -> PreparedDataset:
     # An eigenvector's sign is LAPACK's whim; the shift's distribution is symmetric.
     largest = np.abs(components).argmax(0)
     components = components * np.sign(components[largest, range(3)])
-    info = json.loads((directory / 'dataset_info.json').read_text())
-    sizes = {s['name']: sum(map(int, s['shardLengths'])) for s in info['splits']}
     return PreparedDataset(
         directory=directory,
-        class_names=tuple((directory / 'label.labels.txt').read_text().splitlines()),
+        class_names=known.class_names,
         stored_size=data.stored_size,
         encoding=data.encoding,
         mean_image=mean_image.astype(np.float32),
         colour_std=np.sqrt(np.maximum(variances, 0)).astype(np.float32),
         colour_components=components.astype(np.float32),
-        split_sizes=sizes,
-        left_out={s: len(undecodable(statistics(directory, s))) for s in sizes},
+        records={name: split.shards for name, split in known.splits.items()},
+        left_out=left_out,
+        source_path=known.path,
+        fingerprint=known.fingerprint,
+        again=again(directory, data),
+        notes=_notes(directory),
     )
 
 
-def undecodable(path: Path) -> list[str]:
-    """The images that were left out of a shard or split; those of before have none."""
-    with np.load(path) as sums:
-        return sums['undecodable'].tolist() if 'undecodable' in sums else []
+def _check_belongs(
+    directory: Path, known: Manifest, data: ConfigDict, source: sources.Source | None
+) -> None:
+    """Refuses a set of another source, or stored in another way."""
+    wanted = {
+        'source': (known.source, data.source),
+        'path': (known.path, path_of(data)),
+        'way of storing': (
+            dict(known.stored),
+            dataclasses.asdict(images.stored(data)),
+        ),
+    }
+    if source is not None:
+        wanted['content'] = (known.fingerprint, fingerprint_of(source))
+    for what, (found, expected) in wanted.items():
+        if found != expected:
+            raise DamagedError(
+                f'{directory} is of another {what}, {found!r} instead of {expected!r}'
+            )
+    if missing := {*splits.named_splits(data)} - known.splits.keys():
+        raise DamagedError(f'{directory} has no split {min(missing)!r}')
+
+
+def check_files(directory: Path, known: Manifest) -> None:
+    """Compares what opening a set can: all sizes, and the digests of small files.
+
+    Raises:
+      DamagedError: a file is not as it was written.
+    """
+    for split in known.splits.values():
+        for file in split.shards:
+            manifest.check_size(directory, file)
+        for file in split.others:
+            of_all = file.name.startswith('statistics-')
+            check = manifest.check_digest if of_all else manifest.check_size
+            check(directory, file)
+    for file in known.metadata:
+        manifest.check_digest(directory, file)
+    for name, split in known.splits.items():
+        for kind in (hashes, permutation, contents):
+            path = kind(directory, name)
+            if path.exists() and len(_array(path)) != split.size:
+                raise DamagedError(f'{path} is not of {split.size:,} images')
+
+
+def read_sums(path: Path, size: int) -> dict[str, np.ndarray]:
+    """The sums over a split's pixels.
+
+    Raises:
+      DamagedError: there are none in the file, or those of another size.
+    """
+    shapes = {'pixel_sum': (size, size, 3), 'product_sum': (3, 3)}
+    try:
+        with np.load(path) as arrays:
+            sums = {name: arrays[name] for name in (*shapes, 'shard_counts')}
+            sums['undecodable'] = arrays['undecodable']
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(f'{path} has no sums: {error}') from error
+    if any(sums[name].shape != shape for name, shape in shapes.items()):
+        raise DamagedError(f'{path} has sums of another size')
+    return sums
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode='r')
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedError(f'{path} has no array: {error}') from error
 
 
 def arrays(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """The arrays that exist of those at `paths`, left on disk, by the same keys."""
-    return {
-        key: np.load(path, mmap_mode='r')
-        for key, path in paths.items()
-        if path.exists()
-    }
+    return {key: _array(path) for key, path in paths.items() if path.exists()}
 
 
-def features(size: int, encoding: str, **classes: Any) -> tfds.features.FeaturesDict:
-    """TFDS features of the prepared records.
-
-    Args:
-      size: side of the squares.
-      encoding: one of images.ENCODINGS.
-      classes: of tfds.features.ClassLabel, `names=…` or `num_classes=…`.
-    """
-    shape = (size, size, 3)
-    if encoding == 'raw':
-        image = tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding='bytes')
-    else:
-        image = tfds.features.Image(shape=shape, encoding_format='jpeg')
-    label = tfds.features.ClassLabel(**classes)
-    return tfds.features.FeaturesDict({'image': image, 'label': label})
+def arrays_of(
+    dataset: PreparedDataset, kind: Callable[[Path, str], Path]
+) -> dict[str, np.ndarray]:
+    """The arrays of a kind, such as `hashes`, of the splits that have them."""
+    return arrays({split: kind(dataset.directory, split) for split in dataset.records})
 
 
-def template(
-    source_name: str, split: str, directory: Path
-) -> tfds.core.ShardedFileTemplate:
-    """Names of the files of a split's records."""
-    return tfds.core.ShardedFileTemplate(
-        data_dir=tfds.core.Path(directory),
-        dataset_name=re.sub(r'\W', '_', source_name),
-        split=split,
-        filetype_suffix='array_record',
-    )
-
-
-def write_metadata(
-    data: ConfigDict,
-    source: sources.Source,
-    directory: Path,
-    written: dict[str, tuple[list[int], int]],
-) -> None:
-    """Writes TFDS's metadata of the splits that are done.
-
-    Args:
-      data: config.data.
-      source: what the set was made of.
-      directory: where it lies.
-      written: by split, the records of each file and the bytes of all; of the splits
-        that were done before, the files say it.
-    """
-    written = dict(written)
-    for split in source.split_sizes:
-        if (path := statistics(directory, split)).exists():
-            with np.load(path) as done:
-                written[split] = done['shard_counts'].tolist(), int(done['num_bytes'])
-    # tfds.folder_dataset.write_metadata does the same, but not in a temporary folder.
-    info = tfds.core.DatasetInfo(
-        builder=dataset_info.DatasetIdentity(
-            name=template(source.name, 'train', directory).dataset_name,
-            version=tfds.core.Version(directory.name),
-            data_dir=str(directory),
-            module_name='',
-        ),
-        features=features(
-            data.stored_size, data.encoding, names=list(source.class_names)
-        ),
-        description=f'{source.name} in square records, by alexnet_jax.prepare',
-    )
-    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
-    info.set_splits(
-        tfds.core.splits.SplitDict(
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=counts,
-                num_bytes=num_bytes,
-                filename_template=template(source.name, split, directory),
-            )
-            for split, (counts, num_bytes) in sorted(written.items())
-        )
-    )
-    temporary = directory / '.metadata'
-    temporary.mkdir(exist_ok=True)
-    info.write_to_directory(temporary)
-    for file in sorted(
-        temporary.iterdir(), key=lambda f: f.name == 'dataset_info.json'
-    ):
-        os.replace(file, directory / file.name)
-    shutil.rmtree(temporary)
-
-
-def write_plain_files(dataset: PreparedDataset, data: ConfigDict) -> None:
-    """Writes mean image and colour components for readers without this package."""
-    names = splits.base_splits(data.train_split)
-    name = '+'.join(names)
-    mean = io.BytesIO()
-    np.save(mean, dataset.mean_image)
-    picture = io.BytesIO()
-    Image.fromarray(np.rint(dataset.mean_image).astype(np.uint8)).save(picture, 'PNG')
-    pca = {
-        'splits': names,
-        'images': sum(dataset.split_sizes[split] for split in names),
-        'mean_colour': dataset.mean_image.mean((0, 1), np.float64).tolist(),
-        # RGB in grey levels of 0–255; the component of the largest variance first.
-        'variances': (dataset.colour_std.astype(np.float64) ** 2).tolist(),
-        'standard_deviations': dataset.colour_std.astype(np.float64).tolist(),
-        'components': dataset.colour_components.T.astype(np.float64).tolist(),
-    }
-    for path, content in (
-        (dataset.directory / f'mean_image-{name}.npy', mean.getvalue()),
-        (dataset.directory / f'mean_image-{name}.png', picture.getvalue()),
-        (
-            dataset.directory / f'colour_pca-{name}.json',
-            (json.dumps(pca, indent=1) + '\n').encode(),
-        ),
-    ):
-        if not path.exists():
-            write_atomically(path, content)
+def _notes(directory: Path) -> tuple[str, ...]:
+    record = read_json(source_record(directory))
+    notes = record.get('notes') if isinstance(record, dict) else None
+    return tuple(map(str, notes)) if isinstance(notes, list) else ()
 
 
 def _root(data: ConfigDict) -> Path:
@@ -262,11 +304,7 @@ def _root(data: ConfigDict) -> Path:
 
 
 def _name(data: ConfigDict, digest: str) -> str:
-    name = (
-        Path(data.data_dir).expanduser().resolve().name
-        if data.source == 'folder'
-        else data.source
-    )
+    name = Path(path_of(data)).name if data.source == 'folder' else data.source
     encoding = f'jpeg{data.jpeg_quality}' if data.encoding == 'jpeg' else 'raw'
     size = f'{data.stored_size}{"" if data.fit == "crop" else data.fit}'
     name = re.sub(r'[^\w.]', '_', name)

@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax.data import disk, images, prepared, sources
+from alexnet_jax.data import disk, duplicates, images, manifest, metadata, sources
 
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
@@ -75,7 +75,7 @@ class Outcome:
 def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Outcome:
     """Writes a shard and its sums; nothing if it has images that stop the run."""
     shard = task.shard
-    features = prepared.features(
+    features = metadata.features(
         task.stored.size, task.stored.encoding, num_classes=task.classes
     )
     shape = (task.stored.size, task.stored.size, 3)
@@ -86,7 +86,7 @@ def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Ou
     writer = array_record_module.ArrayRecordWriter(
         str(temporary), 'group_size:1,uncompressed'
     )
-    examples, left_out, undecodable = 0, [], []
+    examples, left_out, undecodable, contents = 0, [], [], []
     try:
         for key, encoded, label in task.rows.read():
             examples += 1
@@ -97,24 +97,30 @@ def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Ou
                 left_out.append(shard.start + examples - 1)
                 undecodable.append(f'{key}: {images.why_undecodable(error)}')
                 continue
-            writer.write(features.serialize_example({'image': record, 'label': label}))
+            with disk.library_errors(shard.path):
+                example = {'image': record, 'label': label}
+                writer.write(features.serialize_example(example))
             pixel_sum += pixels
+            contents.append(duplicates.number(encoded))
             flat = pixels.reshape(-1, 3).astype(np.float64)  # exact below 2**53
             product_sum += (flat.T @ flat).astype(np.int64)
-        writer.close()
+        with disk.library_errors(shard.path):
+            writer.close()
         outcome = Outcome(examples, left_out, undecodable)
         if examples != shard.stop - shard.start:
             return outcome
         if undecodable and not task.skip_bad:
             return outcome
-        num_bytes = temporary.stat().st_size
+        file = manifest.describe(temporary)
         os.replace(temporary, shard.path)
     finally:
         temporary.unlink(missing_ok=True)
     disk.write_npz(
         shard.sums,
         count=examples - len(undecodable),
-        num_bytes=num_bytes,
+        num_bytes=file.num_bytes,
+        sha256=np.array(file.sha256),
+        contents=np.array(contents, np.uint64),
         pixel_sum=pixel_sum,
         product_sum=product_sum,
         left_out=np.array(left_out, np.int64),
@@ -137,7 +143,7 @@ def plan(
     count = -(-size // per_shard)
     count = max(count, min(SMALL_SET_SHARDS, size // SMALLEST_SHARD))
     bounds = [size * i // count for i in range(count + 1)]
-    template = prepared.template(source.name, split, directory)
+    template = metadata.template(source.name, split, directory)
     return [
         Shard(
             split=split,
@@ -165,9 +171,11 @@ def write(
     for shard in shards:
         if shard.done:
             with np.load(shard.sums) as sums:
-                left_out = sums['left_out'].tolist() if 'left_out' in sums else []
-            lines = prepared.undecodable(shard.sums)
-            outcomes[shard] = Outcome(shard.stop - shard.start, left_out, lines)
+                outcomes[shard] = Outcome(
+                    shard.stop - shard.start,
+                    sums['left_out'].tolist(),
+                    sums['undecodable'].tolist(),
+                )
     todo = [s for s in shards if s not in outcomes]
     total = sum(s.stop - s.start for s in shards)
     workers = min(workers, len(todo))

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import disk, hashing, sources, splits
+from alexnet_jax.data import disk, foreign, hashing, sources, splits
 from alexnet_jax.data.sources import Example, NoLabelsError, SourceNotFoundError
 
 RENDERED = 'rendered_shapes'  # TFDS generates it without the network
@@ -76,14 +76,21 @@ class TfdsSource:
     version: str
     class_names: tuple[str, ...]
     split_sizes: dict[str, int]
+    # Of each split, the examples of each file and the bytes of all.
+    lengths: dict[str, tuple[tuple[int, ...], int]]
     # TFDS's sets lie in the order of a hash of their keys, unless their builder says
     # disable_shuffling: then in the order in which they were generated.
     shuffled: bool
 
     @property
     def fingerprint(self) -> str:
-        """The set's name, version and sizes, and how it is read."""
-        parts = (self.name, self.version, sorted(self.split_sizes.items()))
+        """The set's name, version, classes and sizes, and how it is read."""
+        parts = (
+            self.name,
+            self.version,
+            self.class_names,
+            sorted(self.lengths.items()),
+        )
         return repr(parts if self.shuffled else (*parts, 'read by hash'))
 
     def rows(self, split: str, start: int, stop: int) -> TfdsRows:
@@ -124,6 +131,10 @@ def open_tfds(data: ConfigDict, largest_gb: float) -> TfdsSource:
         version=str(builder.info.version),
         class_names=tuple(builder.info.features[label_key].names),
         split_sizes={s: i.num_examples for s, i in builder.info.splits.items()},
+        lengths={
+            split: (tuple(map(int, info.shard_lengths)), int(info.num_bytes))
+            for split, info in builder.info.splits.items()
+        },
         shuffled=not builder.info.disable_shuffling,
     )
 
@@ -131,6 +142,9 @@ def open_tfds(data: ConfigDict, largest_gb: float) -> TfdsSource:
 def _builder(name: str, data_dir: str | None, **kwargs) -> tfds.core.DatasetBuilder:
     if name == RENDERED:
         import alexnet_jax.data.rendered_shapes  # noqa: F401  registers it
+    set_name = re.match(r'\w*', name)
+    assert set_name is not None
+    foreign.check(Path(data_dir or sources.tfds_directory()) / set_name[0])
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:
@@ -140,7 +154,7 @@ def _builder(name: str, data_dir: str | None, **kwargs) -> tfds.core.DatasetBuil
         hint = (
             f'did you mean {" or ".join(near)}?' if near else 'see tfds.list_builders()'
         )
-        raise ValueError(
+        raise SourceNotFoundError(
             f'config.data.source={name!r} is no TFDS data set and none is in '
             f"{data_dir or sources.tfds_directory()}; {hint} ('folder' reads your own "
             'images)'

@@ -152,6 +152,8 @@ def _lrn(layer: Layer) -> dict[str, Any]:
     if _one(layer, 'norm_region', 0) not in (0, 'ACROSS_CHANNELS'):
         raise ValueError(f'its layer {layer.name!r} does not norm across channels')
     size = _one(layer, 'local_size', 5)
+    if size < 1:
+        raise ValueError(f'its layer {layer.name!r} has local_size: {size}')
     alpha = _float(_one(layer, 'alpha', 1.0))
     return {
         'size': size,

@@ -160,8 +160,8 @@ def _row(cells: Mapping[str, str], num_classes: int) -> str:
 
 
 def evaluation_line(split: str, scalars: Mapping[str, float], num_classes: int) -> str:
-    """The line of one evaluation; `split` is 'val' or 'test'."""
-    name = {'val': 'validation', 'test': 'test'}[split]
+    """The line of one evaluation; `split` is 'val', 'test' or 'train_view'."""
+    name = {'val': 'validation', 'test': 'test', 'train_view': 'training'}[split]
     line = f'  {name}: loss {scalars[f"{split}/loss"]:.4f}'
     line += f'  top-1 err {scalars[f"{split}/top1_error"]:.2%}'
     if num_classes >= MANY_CLASSES:

@@ -163,10 +163,22 @@ def local_path(flag: str, value: str | Path) -> Path:
 def user_errors() -> Iterator[None]:
     """Turns a ValueError raised by our own code into one line and exit status 1.
 
-    One that a library raised is a bug of ours and keeps its traceback.
+    One that a library raised is a bug of ours and keeps its traceback. Memory that ran
+    out is one line, whoever noticed it.
     """
     try:
         yield
+    except (MemoryError, RuntimeError) as error:  # jax's is a RuntimeError
+        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(
+            error
+        ):
+            raise
+        reason = ' '.join(str(error).split())[:200]
+        sys.exit(
+            f'error: out of memory ({reason}); lower config.train.batch_size, '
+            'config.train.eval_batch_size, config.data.prefetch_batches or '
+            'config.model.width, or take more devices'
+        )
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not any(raised_in.is_relative_to(folder) for folder in _OURS):

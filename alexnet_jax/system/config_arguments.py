@@ -152,7 +152,7 @@ def check(argv: Sequence[str], flag: str, config: ConfigDict) -> None:
             parser.parse(text)
         except (ValueError, TypeError):
             allowed = rules[key].allowed if key in rules else ''
-            known = [expected] if not allowed.startswith(expected) else []
+            known = [expected] if expected not in allowed else []
             expected = ', '.join([*known, allowed] if allowed else known)
             raise ValueError(f'--{flag}.{key}={text}: expected {expected}') from None
 

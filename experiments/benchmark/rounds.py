@@ -70,7 +70,7 @@ def measure(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Recor
     finally:
         for worker in workers.values():
             worker.kill()
-            worker.wait()
+            worker.communicate()  # closes its pipes
 
 
 def start(settings: Contender) -> subprocess.Popen[str]:

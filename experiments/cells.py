@@ -1,0 +1,139 @@
+"""The cells of a sweep: what each trains, by which commands, and what it left."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax.run import config_file
+from alexnet_jax.system import files
+
+Command = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training run of a sweep, and its evaluation with ten views if it has one."""
+
+    arm: str
+    seed: int
+    config: ConfigDict
+    train: Command
+    workdir: Path
+    evaluate: Command = ()  # with ten views; (): not
+
+    @property
+    def name(self) -> str:
+        """Also that of its workdir."""
+        return f'{self.arm}-s{self.seed}'
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What the cell takes, in order."""
+        return (self.train, self.evaluate) if self.evaluate else (self.train,)
+
+
+def make_cells(
+    arms: Mapping[str, Mapping[str, Any]],
+    base: ConfigDict,
+    base_file: str,
+    base_overrides: Mapping[str, Any],
+    seeds: int,
+    workdir: Path,
+    *,
+    ten_views: bool = False,
+) -> list[Cell]:
+    """Makes and validates every cell, seed by seed so that pairs are early complete.
+
+    Args:
+      arms: what each changes, by dotted key.
+      base: with its overrides.
+      base_file: what `--config` names in the commands.
+      base_overrides: what the base differs in from that file, by dotted key.
+      seeds: 0 … seeds − 1.
+      workdir: of the sweep.
+      ten_views: evaluates the end of each cell with ten views too.
+
+    Raises:
+      ValueError: a cell whose config is not valid.
+    """
+    cells = []
+    for seed in range(seeds):
+        for arm, changes in arms.items():
+            config = base.copy_and_resolve_references()
+            config.update_from_flattened_dict(dict(changes))
+            config.seed = seed
+            try:
+                config_lib.validate(config)
+            except ValueError as error:
+                raise ValueError(f'arm {arm!r}: {error}') from None
+            directory = workdir / f'{arm}-s{seed}'
+            train = (
+                *(sys.executable, '-m', 'alexnet_jax.main', f'--config={base_file}'),
+                *flags_of({**base_overrides, **changes, 'seed': seed}),
+                f'--workdir={directory}',
+            )
+            evaluate: Command = ()
+            if ten_views:
+                evaluate = (
+                    *(sys.executable, '-m', 'alexnet_jax.evaluate', '--views=10'),
+                    f'--split={reported_split(config)}',
+                    *('--checkpoint=latest', f'--workdir={directory}'),
+                )
+            cells.append(Cell(arm, seed, config, train, directory, evaluate))
+    return cells
+
+
+def flags_of(values: Mapping[str, Any]) -> list[str]:
+    """`--config.key=value` of each."""
+    return [
+        f'--config.{key}={repr(value) if isinstance(value, tuple) else value}'
+        for key, value in values.items()
+    ]
+
+
+def reported_split(config: ConfigDict) -> str:
+    """The images that only report, where there are some."""
+    return 'test' if config.data.test_split else 'validation'
+
+
+def read_result(cell: Cell) -> dict[str, float] | None:
+    """The results of this very config, trained to its end in the workdir, or None.
+
+    A file that a killed process or a full disk left torn counts as not there.
+    """
+    result = files.read_json(cell.workdir / 'result.json')
+    before = files.read_json(cell.workdir / 'config.json')
+    if not isinstance(before, dict) or not isinstance(result, dict):
+        return None
+    if config_file.blocking_differences(before, config_file.to_json(cell.config)):
+        return None
+    return result if 'val/top1_error' in result else None
+
+
+def read_ten_views(cell: Cell) -> dict[str, float] | None:
+    """Loss and errors with ten views, `test/loss_10view` …, or None."""
+    split = reported_split(cell.config)
+    found = files.read_json(cell.workdir / f'evaluation-{split}-10view.json')
+    try:
+        (row,) = found['rows']
+        prefix = {'validation': 'val'}.get(split, split)
+        return {
+            f'{prefix}/{name}_10view': row[name]
+            for name in ('loss', 'top1_error', 'top5_error')
+        }
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def missing_commands(cell: Cell) -> Sequence[Command]:
+    """What is still to be run of a cell."""
+    if read_result(cell) is None:
+        return cell.commands
+    if cell.evaluate and read_ten_views(cell) is None:
+        return (cell.evaluate,)
+    return ()

@@ -1,0 +1,347 @@
+"""The claims of the texts that this repository was asked to reproduce, a row each.
+
+S0 to S3 are four texts about the network; § is a section of the paper. A claim that a
+study decides has its verdict from the study's runs; the others say here what holds.
+"""
+
+import dataclasses
+
+from experiments import paired
+
+# 90 epochs of 1,281,167 images, 3 × 2 × 724.4 M operations each, at an assumed 30
+# TFLOP/s: what an H100 attains depends on convolutions that nobody has timed here.
+OPERATIONS = 90 * 1_281_167 * 6 * 724_406_816
+HOURS = OPERATIONS / 30e12 / 3600
+BYTES = '138 GB of tars, 155 GB unpacked and about 65 GB of records'
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A row of docs/claims.md."""
+
+    number: int
+    quote: str
+    source: str
+    logged: str  # by the released runs, or published; '' if nothing
+    # Where no study decides:
+    verdict: str = paired.NOT_RUN
+    command: str = ''
+    finding: str = ''
+    link: str = ''  # from docs/
+
+
+def with_imagenet(command: str, expected: str, runs: float = 1.0) -> dict[str, str]:
+    """What a row says that needs ImageNet: command, hours, bytes and what to expect."""
+    return {
+        'verdict': paired.NEEDS_IMAGENET,
+        'command': command,
+        'finding': (
+            f'expected {expected}; about {runs * HOURS:.1f} hours on one H100, '
+            f'computed at an assumed 30 TFLOP/s; {BYTES}'
+        ),
+        'link': 'imagenet.md',
+    }
+
+
+MAIN = 'python -m alexnet_jax.main'
+EVALUATE = 'python -m alexnet_jax.evaluate'
+
+CLAIMS = (
+    Claim(
+        1,
+        'The network had 60M parameters and learned 650k neurons (with 5 conv + 3 FC '
+        'layers).',
+        'S0–S3',
+        '',
+        paired.SUPPORTED,
+        f'{MAIN} --config=paper --summary',
+        '60,965,224 parameters, 659,272 neurons, counted',
+        'fidelity.md',
+    ),
+    Claim(
+        2,
+        'They essentially placed half the kernels of each conv layer on GPU 1 and half '
+        'on GPU 2 … communicating only when necessary.',
+        'S0, S1, S3',
+        '',
+        paired.SUPPORTED,
+        'python -m experiments.communication',
+        'the compiled step has exactly these collectives; read on CPU devices',
+        'devices.md',
+    ),
+    Claim(
+        3,
+        'it lowered error by a modest but valuable margin (about 1.7% top-1, 1.2% '
+        'top-5) compared to a single-GPU net of half width',
+        'S0, §3.2',
+        '#145-half: 39.17 / 18.23, +1.70 / +1.23',
+    ),
+    Claim(
+        4,
+        'using two GPUs this way was actually slightly faster overall than stuffing a '
+        'smaller net on one GPU',
+        'S0, §3.2',
+        '',
+        paired.INCONCLUSIVE,
+        'python -m experiments.benchmark scaling',
+        'n = 3 on two CPU cores',
+        '../experiments/records/scaling/table.md',
+    ),
+    Claim(
+        5,
+        'a smaller CNN on CIFAR-10 reached 25% training error six times faster with '
+        'ReLU than with tanh',
+        'S0–S2, Figure 1',
+        '6 ×',
+    ),
+    Claim(
+        6,
+        'It trained much faster than the sigmoid and tanh activations that had been '
+        'standard',
+        'S0, S2',
+        '',
+    ),
+    Claim(
+        7,
+        'it reduced top-1 error by about 1.4% and top-5 by 1.2%',
+        'S0, S3, §3.3',
+        '#148, which leaves the spatial norm out too',
+    ),
+    Claim(
+        8,
+        'This subtle change also helped a bit (about 0.4% top-1 error reduction).',
+        'S0, §3.4',
+        '#147',
+    ),
+    Claim(
+        9,
+        'removing any single middle convolutional layer hurt performance by about 2% '
+        'top-1 error',
+        'S0, §7',
+        '',
+    ),
+    Claim(
+        10,
+        'Without this augmentation, the authors say the network suffered substantial '
+        'overfitting.',
+        'S0, S2, S3, §4.1',
+        '',
+    ),
+    Claim(
+        11,
+        'this “lighting adjustment” reduced top-1 error by about 1% according to their '
+        'ablation',
+        'S0, §4.1',
+        '',
+    ),
+    Claim(
+        12,
+        'without dropout, AlexNet “exhibited substantial overfitting” … training with '
+        'dropout takes roughly twice as many iterations to converge',
+        'S0–S3, §4.2',
+        '',
+    ),
+    Claim(
+        13,
+        'weight decay here is not merely a regularizer: it reduces the model’s '
+        'training error',
+        '§5',
+        '',
+    ),
+    Claim(
+        14,
+        'They used vanilla SGD with a momentum of 0.9 and a mini-batch size of 128 '
+        'images. … started with a learning rate of 0.01 … This happened about three '
+        'times',
+        'S0, §5',
+        '#145: cut at 25, 51, 79 of 91 epochs',
+        paired.SUPPORTED,
+        f'{MAIN} --config=paper --summary',
+        'the update equals a NumPy reference, tested; that it trains ImageNet to the '
+        'paper’s error is row 20',
+        'fidelity.md',
+    ),
+    Claim(
+        15,
+        'setting the ReLU biases in conv2, conv4, conv5, and FC6 to 1 sped up early '
+        'learning',
+        'S0, §5',
+        '',
+    ),
+    Claim(
+        16,
+        'they first resized each image such that the shorter side = 256 pixels, then '
+        'took the central 256×256 patch … minus the dataset mean',
+        'S0, §2',
+        '',
+        paired.SUPPORTED,
+        'python -m alexnet_jax.prepare --config=paper --config.data.data_dir=DIR',
+        'prepared so; there is no effect to measure',
+        'preparation.md',
+    ),
+    Claim(
+        17,
+        'the CPU draws random patches on the fly while the GPU computes the previous '
+        'batch',
+        'S0, §4.1',
+        '',
+        paired.NOT_RUN,
+        'python -m experiments.benchmark pipeline',
+        'reading alone is measured, on a CPU; no accelerator has been',
+        '../experiments/records/pipeline/table.md',
+    ),
+    Claim(
+        18,
+        'average the predictions, boosting accuracy',
+        'S0, §6.1',
+        'LSVRC-2010: 39.0 / 18.3 with one view, 37.5 / 17.0 with ten',
+    ),
+    Claim(
+        19,
+        'When evaluated on the ILSVRC-2010 test set … 37.5% top-1 error and 17.0% '
+        'top-5 error.',
+        'S0, §6',
+        '#145-2010',
+        **with_imagenet(
+            f'{MAIN} --config=released_2012:145-2010 --config.data.source=folder '
+            '--config.data.data_dir=DIR',
+            '37.5 % and 17.0 % (Table 1), on images of 2010 as a folder',
+        ),
+    ),
+    Claim(
+        20,
+        'Their single network got 18.2% top-5 error on ILSVRC-2012 validation.',
+        'S0, §6',
+        '#145: 40.66 / 18.21',
+        **with_imagenet(
+            f'{MAIN} --config=paper --workdir=runs/paper',
+            '40.7 % and 18.2 % with ten views (Table 2)',
+        ),
+    ),
+    Claim(
+        21,
+        'averaging 5 independently trained nets gave 16.4%',
+        'S0, §6',
+        '38.1 / 16.4',
+        **with_imagenet(
+            f'{EVALUATE} --views=10 --workdir=runs/a --workdir=runs/b …',
+            '38.1 % and 16.4 % (Table 2)',
+            5.0,
+        ),
+    ),
+    Claim(
+        22,
+        'combining those with 2 nets pre-trained on the full 15M-image ImageNet (and '
+        'fine-tuned) dropped error to 15.3%',
+        'S0, S2, S3',
+        '36.7 / 15.4 on validation',
+        verdict=paired.NOT_RUN,
+        command=f'{MAIN} --config=six_conv:pretrain',
+        finding='needs the Fall 2011 release with its 21,843 classes besides',
+        link='imagenet.md',
+    ),
+    Claim(
+        23,
+        'With an extra conv layer (making 9 layers), they got 67.4%/40.9% on that '
+        '10K-class dataset',
+        'S0, §6.1',
+        '#131: 69.42 / 43.73 with five convolutions',
+        finding='there is no config for the Fall 2009 release, which has no split',
+    ),
+    Claim(
+        24,
+        'The ILSVRC-2012 competition (on which AlexNet formally competed) had a secret '
+        'test set',
+        'S0',
+        '',
+        paired.NEEDS_IMAGENET,
+        finding='the labels are secret still; a server scores predictions',
+        link='imagenet.md',
+    ),
+    Claim(
+        25,
+        'which took about 5-6 days on two NVIDIA GTX 580 GPUs … nowadays one could do '
+        'it in hours on modern hardware',
+        'S0, S2',
+        '',
+        **with_imagenet(
+            f'{MAIN} --config=paper --workdir=runs/paper',
+            'hours: 34 to 37 days on two CPU cores (computed from the measured step)',
+        ),
+    ),
+    Claim(
+        26,
+        'Early conv kernels resembled edge and color detectors … GPU 1 … largely '
+        'color-agnostic … GPU 2 largely color-specific',
+        'S0, S2, Figure 3',
+        '“during every run”',
+    ),
+    Claim(
+        27,
+        'images of semantically similar objects had nearby feature vectors in this '
+        'space',
+        'S0, Figure 4',
+        '',
+    ),
+    Claim(28, 'the five labels considered most probable by our model', 'Figure 4', ''),
+    Claim(29, 'edges → textures → parts → objects', 'S1, S2', ''),
+    Claim(
+        30,
+        'Transfer learning allows models pretrained on ImageNet to adapt quickly to '
+        'specialized tasks with limited new data.',
+        'S0, S3',
+        '',
+        command=f'{MAIN} --config=clothing --config.init.workdir=runs/paper',
+    ),
+    Claim(
+        31,
+        'models derived from AlexNet principles help identify crop diseases from drone '
+        'photographs',
+        'S0, S3',
+        '',
+        finding='an application, not a measurement',
+    ),
+    Claim(
+        32,
+        'results kept improving as they trained longer or made the net larger',
+        'S0, §7',
+        '',
+    ),
+    Claim(
+        33,
+        'Convolution and weight sharing … made the model trainable with fewer examples '
+        'than a fully-connected net.',
+        'S0, S2',
+        '',
+    ),
+    Claim(
+        34,
+        'Sweeps by overrides, curves in TensorBoard.',
+        'the request',
+        '',
+        paired.SUPPORTED,
+        'python -m experiments.sweep --list',
+        'every record here was made so',
+        '../experiments/README.md',
+    ),
+)
+
+SLIPS = (
+    ('S2: “~727 MB at fp32”', 'the parameters are 243.9 MB; 724 M multiply-adds'),
+    ('S0: “roughly half of them in the final fully-connected layers”', '96 %'),
+    ('S3: “15.3 percent on the ImageNet 2012 validation set”', 'the test set'),
+    ('S2: “50,000 test images”', 'these are the validation images'),
+    ('S0: “test error stayed well below training error”', 'the other way round'),
+    (
+        'S0: “Layers 1, 4, and 5 had each GPU operate independently”',
+        'conv2 reads its own tower too',
+    ),
+    (
+        'S0: biases of 1 in “conv2, conv4, conv5, and FC6”',
+        'in all hidden dense layers, fc7 too (§5)',
+    ),
+    (
+        'S0: “2048 … (4 crops × 2 flips × …)”',
+        '32² offsets × 2 by the paper’s count; there are 33²',
+    ),
+)

@@ -1,0 +1,109 @@
+"""What a study's runs say of each of its effects."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from experiments import paired
+from experiments.runs import Run
+from experiments.studies.study import Effect, Measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """An effect, measured."""
+
+    effect: Effect
+    arm: str
+    against: str
+    interval: paired.Interval  # of arm less against, or of their ratio
+    verdict: str
+    bound: str  # '≥' where runs of the arm never came there, '?' where all the others
+
+    def text(self) -> str:
+        """The mean with its interval in the measure's unit."""
+        found = self.interval
+        if self.effect.ratio:
+            text, unit = f'{found.mean:.2f}', ' ×'
+            low, high = f'{found.low:.2f}', f'{found.high:.2f}'
+        else:
+            text, unit = f'{found.mean:+.2f}', f' {_unit(self.effect)}'
+            low, high = f'{found.low:+.2f}', f'{found.high:+.2f}'
+        if found.n == 1:
+            return f'{self.bound}{text}{unit} (n = 1)'
+        return f'{self.bound}{text}{unit} [{low}, {high}], n = {found.n}'
+
+    def bootstrap(self) -> str:
+        """The bootstrap interval."""
+        found, sign = self.interval, '' if self.effect.ratio else '+'
+        if found.n == 1:
+            return '—'
+        return f'[{found.boot_low:{sign}.2f}, {found.boot_high:{sign}.2f}]'
+
+
+def _unit(effect: Effect) -> str:
+    return 'points' if effect.measure.unit == '%' else effect.measure.unit
+
+
+def effect(wanted: Effect, runs: Sequence[Run]) -> Found | None:
+    """Measures an effect; None while no pair of runs is there."""
+    arm = best_of(wanted.arm, wanted, runs)
+    against = best_of(wanted.against, wanted, runs)
+    if arm is None or against is None:
+        return None
+    values, never = by_seed(arm, wanted.measure, runs)
+    if against:
+        others, others_never = by_seed(against, wanted.measure, runs)
+        differences = paired.differences(values, others, ratio=wanted.ratio)
+    else:
+        others_never, differences = False, [values[seed] for seed in sorted(values)]
+    if not differences:
+        return None
+    beyond, matters = wanted.bounds()
+    if wanted.ratio:
+        beyond, matters = math.log(beyond), math.log(matters)
+    signed = paired.interval([wanted.sign * value for value in differences])
+    verdict = paired.verdict(signed, beyond=beyond, matters=matters)
+    # A bound from one side says nothing of the other.
+    if others_never or (never and verdict == paired.NOT_SUPPORTED):
+        verdict = paired.INCONCLUSIVE
+    shown = paired.interval(differences)
+    return Found(
+        wanted,
+        arm,
+        against,
+        shown.exponential() if wanted.ratio else shown,
+        verdict,
+        '? ' if others_never else '≥ ' if never else '',
+    )
+
+
+def best_of(name: str, wanted: Effect, runs: Sequence[Run]) -> str | None:
+    """The arm of a name; of `relu_*` that with the smallest mean of `tuned_by`."""
+    arms = dict.fromkeys(run.arm for run in runs)
+    if not name.endswith('*'):
+        return name if name in arms or not name else None
+    assert wanted.tuned_by
+    means = {}
+    for arm in arms:
+        if arm.startswith(name[:-1]):
+            values, _ = by_seed(arm, wanted.tuned_by, runs)
+            if values:
+                means[arm] = sum(values.values()) / len(values)
+    return min(means, key=lambda arm: means[arm]) if means else None
+
+
+def by_seed(
+    arm: str, measure: Measure, runs: Sequence[Run]
+) -> tuple[dict[int, float], bool]:
+    """The measure of an arm's runs, and whether one never came where it asks."""
+    values, never = {}, False
+    for run in runs:
+        if run.arm != arm:
+            continue
+        value = measure.of(run)
+        if value is None and measure.censored:
+            value, never = measure.censored(run), True
+        if value is not None:
+            values[run.seed] = value
+    return values, never

@@ -1,0 +1,159 @@
+"""The pages of a study's record: the protocol, and the table of what was found."""
+
+from collections.abc import Sequence
+
+from experiments import found as found_lib
+from experiments import paired
+from experiments.benchmark import rounds
+from experiments.runs import Run
+from experiments.studies import study as study_lib
+from experiments.studies.study import Effect, Measure, Study
+
+MEASURES = (
+    study_lib.TRAINING,
+    study_lib.VALIDATION,
+    study_lib.TEST,
+    study_lib.TEN_VIEWS,
+)
+
+
+def protocol(study: Study) -> str:
+    """The record's README: everything that is fixed before the first run."""
+    base = study.base
+    place = 'DIR' if base.folder else 'TFDS_DIR'
+    lines = [
+        f'# {study.name}: {study.question}',
+        'Made by `experiments.summarize` from the study in `experiments/studies/`, and '
+        'committed before its first run. What the runs found: [table.md](table.md), '
+        'once there are any.',
+        f'    python -m experiments.sweep --study={study.name} --data_dir={place} '
+        '--jobs=2 --workdir=runs/studies\n'
+        '    python -m experiments.summarize --runs=runs/studies',
+        f'**Claim.** {study.claim}.',
+        f'**Data.** {base.data}.',
+        f'**Net.** {base.network}. Config: `{base.config}` with '
+        + ', '.join(f'`{key}={value}`' for key, value in base.overrides.items())
+        + '.',
+        f'**Schedule.** {base.schedule}.',
+        '**Arms.**',
+        rounds.table(['arm', 'changes'], _arms(study)),
+        f'**Seeds.** 0 to {study.seeds - 1} first. While a verdict is '
+        f'“{paired.INCONCLUSIVE}” more may be added, up to {study.most_seeds} '
+        'in all; intervals are not corrected for looking more than once. Runs of one '
+        'seed start alike and see the same images in the same order.',
+        '**Metrics.** Loss and error at every evaluation, of validation and of a part '
+        'of the training images in one view without augmentation or dropout; the '
+        'running training loss and error at every log line; test loss and error '
+        + ('in one view and in ten ' if base.ten_views else 'in one view ')
+        + 'at the end. All are of the last step, not of the best.',
+    ]
+    if study.effects:
+        lines += [
+            '**Rule of the verdict.** Differences are paired by seed; the interval is '
+            'Student’s t at 95 %, the bootstrap’s is shown beside it. *Supported*: the '
+            'whole interval lies beyond the first bound, in the direction of the '
+            'claim. *Not supported*: the whole interval falls short of the second '
+            'bound, the smallest effect that would matter. Else *inconclusive at this '
+            'scale*, as with n = 1.',
+            rounds.table(
+                ['effect', 'arm', 'against', 'measure', 'beyond', 'matters from'],
+                [_bounds(effect) for effect in study.effects],
+            ),
+        ]
+    if study.remarks:
+        lines.append(f'**Remarks.** {study.remarks}')
+    lines.append(
+        '**Changed after the first run.** '
+        + ('; '.join(study.changed_since) or 'Nothing')
+        + '.'
+    )
+    return '\n\n'.join(lines) + '\n'
+
+
+def _arms(study: Study) -> list[list[str]]:
+    return [
+        [arm, ', '.join(f'`{k}={_short(v)}`' for k, v in changes.items()) or 'nothing']
+        for arm, changes in study.changes().items()
+    ]
+
+
+def _short(value: object) -> str:
+    return f'{value:.5g}' if isinstance(value, float) else str(value)
+
+
+def _bounds(effect: Effect) -> list[str]:
+    beyond, matters = effect.bounds()
+    if effect.ratio:
+        bounds = [f'ratio > {beyond:g}', f'{matters:g}']
+    else:
+        more = '+' if effect.sign > 0 else '−'
+        bounds = [f'{more}, by > {beyond:g}', f'{matters:g} {effect.measure.unit}']
+    return [
+        *(effect.text, effect.arm, effect.against or '0', effect.measure.name),
+        *bounds,
+    ]
+
+
+def table(study: Study, runs: Sequence[Run]) -> str:
+    """The record's table: what each arm came to, and every effect with its verdict."""
+    arms = [arm for arm in study.arms if any(run.arm == arm for run in runs)]
+    measures = [
+        measure
+        for measure in (*MEASURES, *study.thresholds)
+        if any(measure.of(run) is not None for run in runs)
+    ]
+    measures = list({measure.name: measure for measure in measures}.values())
+    lines = [
+        f'# {study.name}: what was found',
+        'Made by `experiments.summarize` from [runs.jsonl](runs.jsonl), which has '
+        'every metric of every run; the protocol is in [README.md](README.md).',
+        '![curves](curves.svg)',
+        rounds.table(
+            ['arm', 'n', *(f'{m.name} ({m.unit})' for m in measures), 'CPU min'],
+            [_row(arm, measures, runs) for arm in arms],
+        ),
+        'Means ± sample standard deviations over the seeds.',
+    ]
+    effects = [
+        found for e in study.effects if (found := found_lib.effect(e, runs)) is not None
+    ]
+    if effects:
+        lines += [
+            rounds.table(
+                ['effect', 'arm', 'against', 'measure', 'mean [t interval]',
+                 'bootstrap', 'verdict'],
+                [
+                    [
+                        *(f.effect.text, f.arm, f.against or '0'),
+                        *(f.effect.measure.name, f.text(), f.bootstrap(), f.verdict),
+                    ]
+                    for f in effects
+                ],
+            ),
+            'Arm less against, or their ratio (×), paired by seed; 95 % intervals. ≥: '
+            'runs of the arm never came there and count with their length; ?: runs of '
+            'the other arm did not.',
+        ]  # fmt: skip
+    if any(sum(run.arm == arm for run in runs) == 1 for arm in arms):
+        lines.append('n = 1: another seed may turn such a difference round.')
+    commits = ', '.join(f'`{c}`' for c in dict.fromkeys(run.commit for run in runs))
+    seconds = sum(run.cpu_seconds for run in runs)
+    lines.append(
+        f'{len(runs)} runs of commit {commits}, {seconds / 3600:.1f} hours of CPU time.'
+    )
+    return '\n\n'.join(lines) + '\n'
+
+
+def _row(arm: str, measures: Sequence[Measure], runs: Sequence[Run]) -> list[str]:
+    own = [run for run in runs if run.arm == arm]
+    cells = []
+    for measure in measures:
+        values, never = found_lib.by_seed(arm, measure, own)
+        if not values:
+            cells.append('—')
+            continue
+        found = paired.interval(list(values.values()))
+        text = f'{"≥ " if never else ""}{found.mean:.2f}'
+        cells.append(text if found.n == 1 else f'{text} ± {found.deviation:.2f}')
+    minutes = sum(run.cpu_seconds for run in own) / 60 / len(own)
+    return [arm, str(len(own)), *cells, f'{minutes:.1f}']

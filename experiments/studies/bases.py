@@ -1,0 +1,123 @@
+"""The configs that studies start from, each with what the protocol says of it."""
+
+from experiments.studies.study import Base
+
+_CIFAR10 = (
+    'CIFAR-10, JPEG copies: 45,000 images train, 5,000 validate, the 10,000 test '
+    'images only report; the training error in one view is of the first 5,000 that '
+    'train'
+)
+# Several times an epoch, whatever the processor's speed.
+_LOGGING = {
+    'train.log_every_steps': 88,
+    'train.checkpoint_every_steps': 703,
+    'train.keep_checkpoints': 1,
+    'train.histogram_every_evals': 0,
+    'data.training_error_split': 'train[:5000]',
+}
+
+CIFAR10_HALF = Base(
+    name='cifar10_half',
+    config='cifar10',
+    overrides={'model.width': 0.5, 'train.epochs': 8.0, **_LOGGING},
+    data=_CIFAR10 + '; 24 × 24 crops and mirrors',
+    network=(
+        '`configs/cifar10.py` at half of its width: two towers, LRN, overlapping '
+        'pools, dropout of 0.1, 255,562 parameters'
+    ),
+    schedule='8 epochs, rate 0.02 falling to 0 along a cosine, momentum 0.9, batch 128',
+)
+
+FIGURE1 = Base(
+    name='figure1',
+    config='cuda_convnet:80sec',
+    overrides={
+        **_LOGGING,
+        'train.log_every_steps': 44,
+        'optimizer.weight_decay': 0.0,
+        'optimizer.layer_decays': (),
+        'optimizer.schedule': 'constant',
+        'train.epochs': 16.0,
+        'train.schedule_epochs': 0.0,
+    },
+    data=_CIFAR10 + '; whole images, neither crops nor mirrors',
+    network=(
+        "cuda-convnet's 80sec net, three convolutions and two dense layers with the "
+        'logits’, in its order of pools and activations; 145,578 parameters'
+    ),
+    schedule='16 epochs at a constant rate, momentum 0.9, batch 128, no decay at all',
+    ten_views=False,
+)
+
+FIGURE1_RATES = Base(
+    name='figure1_rates',
+    config='cuda_convnet:80sec',
+    overrides={**FIGURE1.overrides, 'train.epochs': 3.0},
+    data=FIGURE1.data,
+    network=FIGURE1.network,
+    schedule='3 epochs at a constant rate, momentum 0.9, batch 128, no decay at all',
+    ten_views=False,
+)
+
+PHOTOGRAPHS = Base(
+    name='photographs',
+    config='clothing',
+    overrides={
+        'data.train_split': 'train[:90%]',
+        'data.validation_split': 'train[90%:]',
+        'data.test_split': 'validation',
+        'data.training_error_split': 'train[:10%]',
+        'data.stored_size': 224,
+        'data.crop_size': 192,
+        'data.encoding': 'raw',
+        'train.epochs': 8.0,
+        'train.log_every_steps': 16,
+        'train.checkpoint_every_steps': 63,
+        'train.keep_checkpoints': 1,
+        'train.histogram_every_evals': 0,
+    },
+    data=(
+        '8,958 photographs of ImageNet in ten easy classes (of fastai’s imagenette): '
+        'nine tenths of them train, a tenth steers, and 2,000 of `validation` only '
+        'report; stored at 224 × 224, crops of 192 × 192 and mirrors; the training '
+        'error in one view is of a tenth that trains'
+    ),
+    network='`configs/clothing.py`: the paper’s at a quarter of its width',
+    schedule='8 epochs, rate 0.01 falling to 0 along a cosine, momentum 0.9, batch 128',
+    folder=True,
+)
+
+LOCAL_NET = Base(
+    name='conv_local',
+    config='cuda_convnet:conv_local_13pct',
+    overrides={
+        **_LOGGING,
+        'optimizer.schedule': 'cosine',
+        'train.epochs': 8.0,
+        'train.schedule_epochs': 0.0,
+    },
+    data=CIFAR10_HALF.data,
+    network="cuda-convnet's conv_local_13pct net",
+    schedule='8 epochs, rate 0.001 falling to 0 along a cosine, momentum 0.9',
+    ten_views=False,
+)
+
+PUBLISHED_80SEC = Base(
+    name='80sec',
+    config='cuda_convnet:80sec',
+    overrides=_LOGGING,
+    data=FIGURE1.data,
+    network="cuda-convnet's 80sec net, as its files have it",
+    schedule='10 epochs as published: rate 0.001, a tenth of it for the last two',
+    ten_views=False,
+)
+
+PUBLISHED_18PCT = Base(
+    name='18pct',
+    config='cuda_convnet:18pct',
+    overrides={**_LOGGING, 'train.eval_every_epochs': 5.0},
+    data=FIGURE1.data,
+    network="cuda-convnet's 18pct net, as its files have it",
+    schedule='140 epochs as published, cut at 120 and 130',
+    ten_views=False,
+)

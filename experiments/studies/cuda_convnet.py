@@ -1,0 +1,47 @@
+"""cuda-convnet's CIFAR-10 nets at their published schedules, and its local layers."""
+
+from experiments.studies import study
+from experiments.studies.bases import LOCAL_NET, PUBLISHED_18PCT, PUBLISHED_80SEC
+from experiments.studies.study import GAP, TEST, Base, Effect, Measure, Study
+
+
+def published(name: str, base: Base, error: float, seeds: int) -> Study:
+    """A study that runs a published net and compares with its published error."""
+    above = Measure(
+        f'test error above the published {error:g} %', 'points',
+        lambda run: None if (e := TEST.of(run)) is None else e - error,
+    )  # fmt: skip
+    below = Effect(
+        0, 'test error above the published', 'base', '', above, sign=-1, beyond=-1.0
+    )
+    return Study(
+        name=name,
+        question=f'Does the {base.name} net reach its {error:g} %?',
+        claim=f'{error:g} % test error in one view (cuda-convnet)',
+        base=base,
+        arms=('base',),
+        effects=(below,),
+        seeds=seeds,
+        thresholds=(TEST, study.TRAINING),
+        remarks=(
+            '“Supported” means less than one point above it. The published runs '
+            'trained on all 50,000 images, or on 40,000 and then 50,000; here 45,000.'
+        ),
+    )
+
+
+STUDIES = (
+    published('80sec', PUBLISHED_80SEC, 26.0, 3),
+    published('18pct', PUBLISHED_18PCT, 18.0, 1),
+    Study(
+        name='local_layers',
+        question='Do locally connected layers overfit more than convolutions?',
+        claim='weight sharing regularises (S0, S2)',
+        base=LOCAL_NET,
+        arms=('base', 'shared'),
+        effects=(
+            Effect(0, 'the gap with local layers', 'base', 'shared', GAP, matters=0.5),
+            Effect(0, 'test error with local layers', 'base', 'shared', TEST),
+        ),
+    ),
+)

@@ -1,0 +1,173 @@
+"""Makes every study's record, and docs/claims.md, from the studies and their runs.
+
+    python -m experiments.summarize [--runs=runs/studies] [--check]
+
+With --runs, the workdir of a sweep of studies, what has finished there comes into the
+records first: `experiments/records/<study>/runs.jsonl`. Each record then gets its
+protocol (README.md), and once there are runs its table (table.md) and its picture
+(curves.svg). --check writes nothing and fails where a page is not what it would write.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from alexnet_jax.system import command_line, files
+from experiments import claims, figures, pages, paired, runs, studies
+from experiments import found as found_lib
+from experiments.benchmark import rounds
+from experiments.claims import Claim
+from experiments.found import Found
+from experiments.studies.study import Study
+
+ROOT = Path(__file__).parents[1]
+Pages = dict[Path, str]
+
+
+def record_of(study: Study, root: Path = ROOT) -> Path:
+    """The folder of a study's record."""
+    return root / 'experiments' / 'records' / study.name
+
+
+def take_in(folder: Path, root: Path = ROOT) -> None:
+    """Brings finished runs of a sweep into the records.
+
+    Raises:
+      ValueError: no study's runs are there.
+    """
+    found = [
+        (study, path)
+        for study in studies.STUDIES.values()
+        if (path := folder / 'records' / f'{study.name}.jsonl').is_file()
+    ]
+    if not found:
+        raise ValueError(f'--runs={folder} has no records/<study>.jsonl yet')
+    for study, path in found:
+        kept = record_of(study, root) / 'runs.jsonl'
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        runs.save(kept, runs.merged(runs.load(kept), runs.load(path), study.arms))
+
+
+def make(root: Path = ROOT) -> Pages:
+    """Every page with its content."""
+    made: Pages = {}
+    effects: list[tuple[Study, Found]] = []
+    for study in studies.STUDIES.values():
+        record = record_of(study, root)
+        made[record / 'README.md'] = pages.protocol(study)
+        found = runs.load(record / 'runs.jsonl')
+        if found:
+            made[record / 'table.md'] = pages.table(study, found)
+            picture = record / 'curves.svg'
+            old = picture.read_text() if picture.is_file() else ''
+            # Another matplotlib draws the same otherwise.
+            same = figures.digest_in(old) == figures.digest(study, found)
+            made[picture] = old if same else figures.curves(study, found)
+        effects += [
+            (study, one)
+            for effect in study.effects
+            if (one := found_lib.effect(effect, found)) is not None
+        ]
+    made[root / 'docs' / 'claims.md'] = claims_page(effects)
+    return made
+
+
+def claims_page(effects: Sequence[tuple[Study, Found]]) -> str:
+    """docs/claims.md."""
+    rows = [_row(claim, effects) for claim in claims.CLAIMS]
+    counts = ', '.join(
+        f'{sum(row[-2] == verdict for row in rows)} {verdict}'
+        for verdict in paired.VERDICTS
+    )
+    parts = [
+        '# What was claimed, and what was found',
+        'Made by `python -m experiments.summarize` from `experiments/claims.py`, '
+        '`experiments/studies/` and the runs in `experiments/records/`; its `--check` '
+        'fails where this page differs from them.',
+        'S0 to S3 are four texts about the network, § the paper. Effects are paired by '
+        'seed, with 95 % intervals (Student’s t); what a verdict takes is in the '
+        'protocol of its record, which was committed before its first run. “Not run” '
+        'has its command.',
+        f'{len(rows)} claims: {counts}.',
+        rounds.table(
+            ['#', 'claim', 'logged in 2012', 'here', 'data', 'found', 'verdict', 'in'],
+            rows,
+        ),
+        '## More effects',
+        'What the studies found besides, with the same rule.',
+    ]
+    more = [
+        [study.question, one.effect.text, one.text(), one.verdict, _link(study)]
+        for study, one in effects
+        if not one.effect.claim
+    ]
+    parts.append(
+        rounds.table(['question', 'effect', 'found', 'verdict', 'in'], more)
+        if more
+        else 'Nothing yet.'
+    )
+    parts += [
+        '## Slips of these texts',
+        'They are not repeated here.',
+        rounds.table(['text', 'what holds'], [list(slip) for slip in claims.SLIPS]),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
+    quoted = f'“{claim.quote}” ({claim.source})'
+    start = [str(claim.number), quoted, claim.logged or '—']
+    for study in studies.STUDIES.values():
+        if claim.number not in {effect.claim for effect in study.effects}:
+            continue
+        command = f'`python -m experiments.sweep --study={study.name}`'
+        for found_in, one in effects:
+            if found_in is study and one.effect.claim == claim.number:
+                found = f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
+                return [*start, command, _data(study), found, one.verdict, _link(study)]
+        return [*start, command, _data(study), '—', paired.NOT_RUN, _link(study)]
+    command = f'`{claim.command}`' if claim.command else '—'
+    link = f'[{Path(claim.link).parent.name or claim.link}]({claim.link})'
+    return [
+        *(*start, command, '—', claim.finding or '—', claim.verdict),
+        link if claim.link else '—',
+    ]
+
+
+def _data(study: Study) -> str:
+    return 'photographs, 10 classes' if study.base.folder else 'CIFAR-10, JPEG copies'
+
+
+def _link(study: Study) -> str:
+    return f'[{study.name}](../experiments/records/{study.name}/README.md)'
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes what is new, or checks."""
+    command_line.reject_positionals(argv)
+    with command_line.user_errors():
+        if _RUNS.value and _CHECK.value:
+            raise ValueError('--check writes nothing, and --runs brings runs in')
+        if _RUNS.value:
+            take_in(Path(_RUNS.value))
+        made = make()
+    differ = [p for p, t in made.items() if not p.is_file() or p.read_text() != t]
+    names = [str(path.relative_to(ROOT)) for path in differ]
+    if _CHECK.value and differ:
+        sys.exit(
+            f'error: {", ".join(names)} differ from what python -m '
+            'experiments.summarize makes'
+        )
+    for path, name in zip(differ, names, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, made[path])
+        print(f'written: {name}')
+    print(f'{len(made)} pages are as they should be')
+
+
+if __name__ == '__main__':
+    _RUNS = flags.DEFINE_string('runs', '', 'Workdir of a sweep of studies.')
+    _CHECK = flags.DEFINE_bool('check', False, 'Fail where a page differs.')
+    app.run(main, flags_parser=command_line.parse_flags)
