@@ -79,18 +79,26 @@ def seeds(folder: Path) -> dict[str, bytes]:
     found['caffe_tensorflow'] = (folder / 'a.npy').read_bytes()
     import scipy.io  # of the development environment
 
-    cells = np.empty((1, len(layers)), object)
-    for i, (name, pair) in enumerate(layers.items()):
+    kinds = {'activation': 'relu', 'lrn': 'normalize', 'pool': 'pool'}
+    net: list[dict[str, Any]] = []
+    for name, pair in layers.items():
         both = np.empty((1, 2), object)
         both[0, 0], both[0, 1] = pair
-        cells[0, i] = {'name': name, 'type': 'conv', 'weights': both}
+        if pair[0].ndim == 2:
+            side = 6 if name == 'fc6' else 1
+            both[0, 0] = pair[0].reshape(side, side, -1, pair[0].shape[-1])
+        net.append({'name': name, 'type': 'conv', 'weights': both})
+        steps = weights.table[name]['steps']
+        net += [{'name': s, 'type': kinds[s]} for s in steps if s in kinds]
+    cells = np.empty((1, len(net)), object)
+    cells[0] = net
     scipy.io.savemat(folder / 'a.mat', {'layers': cells})
     found['matconvnet'] = (folder / 'a.mat').read_bytes()
     return found
 
 
 def _small() -> Weights:
-    """Caffe's net with one map a tower, of zeros."""
+    """Caffe's net with a map or unit in each tower, of zeros."""
     config = networks.config('caffe')
     config.model.width = 0.001
     table = networks.table_of(config)
@@ -170,7 +178,7 @@ def fuzz(name: str, inputs: int, folder: Path, record: dict[str, Any]) -> None:
                 changed(real, rng) if rng.random() < 0.5 else invented(name, real, rng)
             )
             path.write_bytes(content)
-            started, verdict = time.process_time(), 'read'
+            started, verdict, why = time.process_time(), 'read', ''
             try:
                 read(path)
             except ValueError as error:

@@ -133,7 +133,7 @@ def test_a_prototxt_says_what_a_file_of_weights_alone_does_not(tmp_path):
     [
         ('k: 1.0', 'k: 2.0', 'lrn.k is 2.0 there and 1.0 in caffe'),
         ('local_size: 5', 'local_size: 3', 'in its shapes, but computes another'),
-        ('type: "ReLU"', 'type: "Sigmoid"', 'type Sigmoid'),
+        ('type: "ReLU"', 'type: "Sigmoid"', "type 'Sigmoid'"),
         ('stride: 4', 'stride: 5', 'conv1.stride is 5 there and 4 in caffe'),
         ('bottom: "fc6"', 'bottom: "conv3"', 'no chain'),
     ],

@@ -35,15 +35,15 @@ def layers_of(net: Message) -> list[Layer]:
     found: list[Layer] = []
     previous: str | None = None
     for message in [*net.get('layers', ()), *net.get('layer', ())]:
-        name = str(message.get('name', ['?'])[-1])
+        name = str(message.get('name', ['?'])[-1])[:60]
         kind = _type(message.get('type', ['None'])[-1], name)
         if kind in caffe_schema.BESIDE:
             continue
         reads = message.get('bottom', [None])
         if previous is not None and reads not in ([None], [previous]):
             raise ValueError(
-                f'its layer {name!r} reads {", ".join(map(str, reads))}, not '
-                f'{previous} before it: it is no chain of layers'
+                f'its layer {name!r} reads {", ".join(map(str, reads))[:60]!r}, not '
+                f'{str(previous)[:60]!r} before it: it is no chain of layers'
             )
         previous = message.get('top', [None])[-1]
         settings: Settings = {}
@@ -59,7 +59,8 @@ def _type(value: Any, name: str) -> str:
     known = {*caffe_schema.BESIDE, *caffe_schema.STEPS, *caffe_schema.SETTINGS}
     if kind not in known:
         raise ValueError(
-            f'its layer {name!r} is of type {value}, which no network here has'
+            f'its layer {name!r} is of type {str(value)[:40]!r}, which no network here '
+            'has'
         )
     return str(kind)
 
@@ -169,7 +170,7 @@ def _one(layer: Layer, key: str, default: Any) -> Any:
     if type(value) not in (type(default), str) and not (
         isinstance(default, float) and isinstance(value, int)
     ):
-        raise ValueError(f'its layer {layer.name!r} has {key}: {value!r}')
+        raise ValueError(f'its layer {layer.name!r} has {key}: {value!r:.60}')
     if isinstance(value, int) and not 0 <= value < 1_000_000:
         raise ValueError(f'its layer {layer.name!r} has {key}: {value}')
     return value

@@ -118,14 +118,15 @@ class _Reader:
         for extent in shape:
             count *= extent
         named = name.tobytes().decode('latin-1')
+        shown = repr(named[:40]) if named else 'a matrix'
         if int(flags[0]) & 0x800:
-            raise ValueError(f'{named or "a matrix"} holds complex numbers')
+            raise ValueError(f'{shown} holds complex numbers')
         if kind == _CELL:
             return named, self.cells(content, count, depth)
         if kind == _STRUCT:
             return named, self.structs(content, count, depth)
         if kind != _CHAR and not 6 <= kind <= 15:
-            raise ValueError(f'{named or "a matrix"} is of class {kind}')
+            raise ValueError(f'{shown} is of class {kind}')
         values, content = self.numbers(content) if count else (np.zeros(0), content)
         if kind == _CHAR:
             codes = list(map(int, values.tolist()))
@@ -134,7 +135,7 @@ class _Reader:
             return named, ''.join(map(chr, codes))
         if len(values) != count:
             raise ValueError(
-                f'{named or "a matrix"} claims {"×".join(map(str, shape))} numbers and '
+                f'{shown} claims {"×".join(map(str, shape))} numbers and '
                 f'has {len(values):,}'
             )
         return named, values.reshape(shape, order='F')
