@@ -39,8 +39,10 @@ neighbours  the nearest training images (Figure 4), and linear probes
 export_workdir no more of a run than prediction needs
 evaluate    1-view and 10-view errors of a run or an ensemble
 metrics     loss and errors as sums and counts
+weights     reads and writes the weights of other projects
 figures     draws the curves of runs
 data        any image set → square records → augmented batches (tfds, grain)
+formats     weights in the files of other projects, in and out
 analysis    what is done with a trained network
 run         what a run leaves behind: checkpoints (orbax), metrics (clu), files
 system      flags and errors, several processes, the compilation cache, huge pages

@@ -61,6 +61,16 @@ _SOURCE = Rule(
     lambda v: bool(sources.TFDS_NAME.fullmatch(v)),
 )
 
+_ONE_SCALE = number(1e-6, 1000)
+_SCALE = Rule(
+    f'{_ONE_SCALE.allowed}, or three, of R, G and B',
+    lambda v: (
+        len(v) == 3 and all(map(_ONE_SCALE.allows, v))
+        if isinstance(v, tuple | list)
+        else _ONE_SCALE.allows(v)
+    ),
+)
+
 DATA = {
     'source': _SOURCE,
     'data_dir': free(FOLDER),
@@ -84,8 +94,8 @@ DATA = {
     'colour_form': one_of(*augment.COLOUR_FORMS),
     'colour_constants': one_of(*augment.COLOUR_CONSTANTS),
     'colour_off_epoch': number(0, LONGEST),
-    'mean': one_of('centre', 'crop'),
-    'scale': number(1e-6, 1000),
+    'mean': one_of('centre', 'crop', 'colour'),
+    'scale': _SCALE,
     'threads': free(whole(1, 1024)),
     'prefetch_batches': free(whole(1, 1024)),
 }

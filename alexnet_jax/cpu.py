@@ -10,9 +10,11 @@ two. Three things make up for most of it:
 - Derivatives that XLA finds keep or recompute more than they need.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,25 +26,38 @@ from alexnet_jax import windows
 Array = jax.Array
 Padding = tuple[tuple[int, int], tuple[int, int]]
 WindowSum = Callable[[Array], Array]
+_PLAIN = contextvars.ContextVar('plain formulas', default=False)
 
 
 def on_cpu(form: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Decorates a formula with the form that replaces it where jax runs on a CPU.
 
     The choice is made while a program is traced, by jax's default backend, on which all
-    of this package computes. `operation.formula` is the formula, on any platform.
+    of this package computes; within `plain_formulas` it is always the formula.
+    `operation.formula` is the formula, on any platform.
     """
 
     def decorate(formula: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(formula)
         def operation(*args: Any, **kwargs: Any) -> Any:
-            chosen = form if jax.default_backend() == 'cpu' else formula
+            here = jax.default_backend() == 'cpu' and not _PLAIN.get()
+            chosen = form if here else formula
             return chosen(*args, **kwargs)
 
         operation.formula = formula  # pyrefly: ignore
         return operation
 
     return decorate
+
+
+@contextlib.contextmanager
+def plain_formulas() -> Iterator[None]:
+    """What is traced within it is for any platform, whichever this one is."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def compiler_options(platform: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ a small value with its own settings, its shape rule and its operation of `layers
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import jax
@@ -59,6 +60,16 @@ class Step(Protocol):
     def __call__(self, x: Array, towers: Towers, mask: Array | None) -> Array:
         """Makes of x, a batch, what comes after the step; `mask` is the dropout's."""
         ...
+
+
+def names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """A name for each of a layer's steps; a second pool is `pool_2`."""
+    plain = [step.name for step in steps]
+    before = [plain[:i].count(name) for i, name in enumerate(plain)]
+    return tuple(
+        f'{name}_{count + 1}' if count else name
+        for name, count in zip(plain, before, strict=True)
+    )
 
 
 class _Elementwise:

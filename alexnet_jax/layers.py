@@ -95,7 +95,7 @@ def local2d(
             for j in range(width)
         ],
         axis=3,
-    ).reshape(len(x), rows, columns, height * width, towers, channels)
+    ).reshape(x.shape[0], rows, columns, height * width, towers, channels)
     kernel = kernel.reshape(
         rows, columns, height * width, channels, towers, features // towers
     )
@@ -115,6 +115,9 @@ def dense(x: Array, kernel: Array, *, towers: int = 1) -> Array:
     Returns:
       f32[B, F].
     """
+    if towers == 1:
+        # Written as one of many, XLA turns the matrix around while it compiles.
+        return x @ kernel
     inputs, features = kernel.shape
     apart = x.reshape(-1, towers, inputs)
     matrices = kernel.reshape(inputs, towers, features // towers)

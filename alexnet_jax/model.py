@@ -15,6 +15,7 @@ but for Caffe's merged net, whose response norm reaches across the seam.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class Layer:
     steps: tuple[Step, ...]
     kernel: int = 0  # pixels
     stride: int = 1
-    padding: layers.Padding = ((0, 0), (0, 0))
+    padding: layers.Padding = ((0, 0), (0, 0))  # below 0 it cuts off
 
     def groups(self, towers: int) -> int:
         """How many towers' inputs the weighted sum keeps apart."""
@@ -54,10 +55,7 @@ class Layer:
     @property
     def makes(self) -> tuple[str, ...]:
         """`linear`, its weighted sum, and its steps by name; a second is `pool_2`."""
-        names = [step.name for step in self.steps]
-        counts = [names[: i + 1].count(name) for i, name in enumerate(names)]
-        pairs = zip(names, counts, strict=True)
-        return 'linear', *(f'{name}_{n}' if n > 1 else name for name, n in pairs)
+        return 'linear', *layer_steps.names(self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +181,8 @@ class Local(Conv):
     @staticmethod
     def shape(layer: Layer, x: Shape, towers: int) -> LayerShape:
         shape = Conv.shape(layer, x, towers)
+        if min(itertools.chain(*layer.padding)) < 0:
+            raise ValueError('a locally connected layer needs a padding ≥ 0')
         kernel = (*shape.linear[:2], *shape.kernel)
         return dataclasses.replace(shape, kernel=kernel, bias=shape.linear)
 

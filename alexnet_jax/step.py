@@ -41,6 +41,9 @@ Batch = Mapping[str, Array]
 # (state, batch, mean) → (state, metrics)
 TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
 
+# What multiplies the pixels less the mean: one number, or three of R, G and B.
+Scale = float | Sequence[float]
+
 # One view of an evaluated image: the crop's row and column, and whether mirrored.
 View = tuple[int, int, bool]
 
@@ -89,7 +92,7 @@ def make_train_step(
     learning_rate: LearningRate,
     mesh: Mesh,
     seed: int,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
 ) -> TrainStep:
     """Compiles one update.
 
@@ -99,7 +102,7 @@ def make_train_step(
       learning_rate: see `optimizer.create_learning_rate_schedule`.
       mesh: the devices.
       seed: of the dropout masks.
-      scale: multiplies the pixels less the mean.
+      scale: multiplies the pixels less the mean; one number, or three of R, G and B.
 
     Returns:
       (state, batch, mean) → (state, metrics). `batch` has `image: u8[B, S, S, 3]`
@@ -113,6 +116,7 @@ def make_train_step(
     specs = parameter_specs(network)
     shapes = dropout_shapes(network)
     dropout_key = randomness.key(seed, 'dropout')
+    factor = scale_factor(scale)
 
     @functools.partial(
         jax.shard_map,
@@ -137,7 +141,7 @@ def make_train_step(
                 batch['image'], mean, batch['corner'], batch['mirrored']
             )
             images += batch['colour_shift'][:, None, None, :]
-            images *= scale * batch['gain'][:, None, None, None]
+            images *= factor * batch['gain'][:, None, None, None]
             logits = merge(network, params)(images, masks, TOWER)
             log_probs = jax.nn.log_softmax(logits)
             ones = jnp.ones(batch['label'].shape, jnp.float32)
@@ -226,6 +230,13 @@ def options_for(mesh: Mesh) -> dict[str, str]:
     return compiler_options(mesh.devices.flat[0].platform)
 
 
+def scale_factor(scale: Scale) -> float | Array:
+    """What crops less their mean, [..., 3], are multiplied by."""
+    if isinstance(scale, Sequence):
+        return jnp.asarray(scale, jnp.float32)
+    return scale
+
+
 def subtract_mean(images: Array, mean: Array, corner: Array, mirrored: Array) -> Array:
     """Takes the mean image away from crops, as 2012 did or as Caffe does.
 
@@ -249,7 +260,7 @@ def subtract_mean(images: Array, mean: Array, corner: Array, mirrored: Array) ->
 
 
 def make_predict_step(
-    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
+    network: Network, mesh: Mesh, views: Sequence[View], scale: Scale = 1.0
 ) -> Callable[[Params, Array, Array], Array]:
     """Compiles the prediction of one batch.
 
@@ -266,6 +277,7 @@ def make_predict_step(
       probabilities. `images` is u8[B, stored, stored, 3]; for `mean` see
       `subtract_mean`.
     """
+    factor = scale_factor(scale)
 
     @functools.partial(jax.jit, compiler_options=options_for(mesh))
     @functools.partial(
@@ -276,7 +288,7 @@ def make_predict_step(
     )
     def predict(params: Params, images: Array, mean: Array) -> Array:
         def of_view(view: tuple[Array, Array, Array]) -> Array:
-            crops = scale * crops_of(images, mean, view, network.image_size)
+            crops = factor * crops_of(images, mean, view, network.image_size)
             return jax.nn.log_softmax(merge(network, params)(crops, tower_axis=TOWER))
 
         # One after another: unrolled, XLA overlaps them and needs the memory of seven.
@@ -307,7 +319,7 @@ def crops_of(
 
 
 def make_eval_step(
-    network: Network, mesh: Mesh, views: Sequence[View], scale: float = 1.0
+    network: Network, mesh: Mesh, views: Sequence[View], scale: Scale = 1.0
 ) -> Callable[[Params, Batch, Array], Array]:
     """Compiles the evaluation of one batch; arguments as for `make_predict_step`.
 

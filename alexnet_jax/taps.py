@@ -9,7 +9,14 @@ from jax.sharding import Mesh
 
 from alexnet_jax.mesh import DATA, TOWER, P, parameter_specs
 from alexnet_jax.model import Network, Params, layer_shapes, merge
-from alexnet_jax.step import View, crops_of, options_for, stacked
+from alexnet_jax.step import (
+    Scale,
+    View,
+    crops_of,
+    options_for,
+    scale_factor,
+    stacked,
+)
 
 Array = jax.Array
 
@@ -19,7 +26,7 @@ def make_activations_step(
     mesh: Mesh,
     views: Sequence[View],
     taps: Sequence[str],
-    scale: float = 1.0,
+    scale: Scale = 1.0,
 ) -> Callable[[Params, Array, Array], dict[str, Array]]:
     """Compiles the activations of one batch, each the mean over the views.
 
@@ -34,6 +41,7 @@ def make_activations_step(
       (params, images, mean) → f32[B, …] by tap, the channels of all towers last;
       arguments as of `make_predict_step`.
     """
+    factor = scale_factor(scale)
     last = network.layers[-1].name
 
     def lies(tap: str) -> tuple[str, ...]:
@@ -55,7 +63,7 @@ def make_activations_step(
     )
     def activations(params: Params, images: Array, mean: Array) -> dict[str, Array]:
         def of_view(view: tuple[Array, Array, Array]) -> dict[str, Array]:
-            crops = scale * crops_of(images, mean, view, network.image_size)
+            crops = factor * crops_of(images, mean, view, network.image_size)
             made = merge(network, params).activations(crops, tower_axis=TOWER)
             return {tap: made[tap].astype(jnp.float32) for tap in taps}
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.configs import paper, released_2012
 
 VARIANTS = ('2014', 'torchvision')
+DEVIATION = (0.229, 0.224, 0.225)  # torchvision's, of R, G and B
 
 
 def get_config(variant: str = '2014') -> ConfigDict:
@@ -71,8 +72,11 @@ def as_in_torchvision(config: ConfigDict) -> None:
     for name, fan_in in paper.fan_ins(config).items():
         model[name].init_std = (3 * fan_in) ** -0.5
         model[name].init_bias = 0.0
-    # Its inputs have unit variance: pixels in [0, 1] less 0.45, through 0.225.
-    config.data.scale = 1 / (255 * 0.225)
+    # Its inputs have unit variance: less the mean colour, through its deviation of
+    # ImageNet's R, G and B, which are of pixels in [0, 1].
+    config.data.mean = 'colour'
+    with config.ignore_type():
+        config.data.scale = tuple(1 / (255 * d) for d in DEVIATION)
     config.data.colour_std = 0.0
     config.optimizer.weight_decay = 1e-4
     config.optimizer.schedule = 'steps'

@@ -113,9 +113,10 @@ def get_config() -> ConfigDict:
     config.data.colour_constants = 'data'  # or 'krizhevsky', 'community'
     config.data.colour_off_epoch = 0.0  # without noise from here on; 0: never
     # Taken from a crop: the centre of the mean image whatever the crop (not in paper;
-    # 2012), or its part under the 'crop' (Caffe).
+    # 2012), its part under the 'crop' (Caffe), or its mean 'colour' (torchvision).
     config.data.mean = 'centre'
-    # After the mean. The paper's LRN and conv1 are made for grey levels of 0–255.
+    # After the mean; one number, or three of R, G and B. The paper's LRN and conv1 are
+    # made for grey levels of 0–255.
     config.data.scale = 1.0
     config.data.threads = 2  # not in paper: readers and decoders
     config.data.prefetch_batches = 8  # not in paper

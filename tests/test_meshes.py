@@ -100,7 +100,7 @@ def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
     margin = (stored - size) // 2
     whole = np.random.default_rng(2).normal(120, 9, (stored, stored, 3))
     mean = whole.astype(np.float32)
-    if config.data.mean == 'centre':
+    if config.data.mean != 'crop':
         mean = mean[margin : margin + size, margin : margin + size]
     mean = mesh_lib.put_everywhere(mean, mesh)
     losses, rates, norms = [], [], []

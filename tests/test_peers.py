@@ -326,7 +326,7 @@ class Case:
         self.name = name
         self.config = load(name)
         self.size = self.config.data.crop_size
-        self.scale = self.config.data.scale
+        self.scale = np.asarray(self.config.data.scale, np.float32)
         self.network = network_of(self.config)
         rng = np.random.default_rng(SEED)
         self.params = {}

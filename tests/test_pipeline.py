@@ -304,7 +304,7 @@ def test_without_reshuffling_every_epoch_has_the_order_of_the_first(prepared):
     assert seen[:TRAIN] != sorted(seen[:TRAIN])
 
 
-def test_mean_is_the_centre_of_the_mean_image_or_all_of_it(prepared):
+def test_mean_is_the_centre_of_the_mean_image_or_all_of_it_or_its_colour(prepared):
     dataset, data = prepared
     data = data.copy_and_resolve_references()
     centre = augment.mean_to_subtract(dataset.mean_image, data)
@@ -312,6 +312,10 @@ def test_mean_is_the_centre_of_the_mean_image_or_all_of_it(prepared):
     data.mean = 'crop'
     whole = augment.mean_to_subtract(dataset.mean_image, data)
     np.testing.assert_array_equal(whole, dataset.mean_image)
+    data.mean = 'colour'
+    colour = augment.mean_to_subtract(dataset.mean_image, data)
+    assert colour.shape == centre.shape and np.ptp(colour, (0, 1)).max() == 0
+    np.testing.assert_allclose(colour[0, 0], dataset.mean_image.mean((0, 1)), 1e-6)
 
 
 @given(

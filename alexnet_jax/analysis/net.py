@@ -272,7 +272,7 @@ def _predict_step(
     network: model.Network,
     mesh: Mesh,
     views: tuple[step_lib.View, ...],
-    scale: float,
+    scale: step_lib.Scale,
 ) -> Callable[[model.Params, jax.Array, jax.Array], jax.Array]:
     return step_lib.make_predict_step(network, mesh, views, scale)
 
@@ -283,6 +283,6 @@ def _activations_step(
     mesh: Mesh,
     views: tuple[step_lib.View, ...],
     taps: tuple[str, ...],
-    scale: float,
+    scale: step_lib.Scale,
 ) -> Callable[[model.Params, jax.Array, jax.Array], dict[str, jax.Array]]:
     return taps_lib.make_activations_step(network, mesh, views, taps, scale)

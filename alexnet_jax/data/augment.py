@@ -116,7 +116,8 @@ def mean_to_subtract(mean_image: np.ndarray, data: ConfigDict) -> np.ndarray:
     """What `step.subtract_mean` takes from the crops.
 
     As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
-    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each.
+    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each; or
+    its mean colour everywhere, f32[crop, crop, 3] (torchvision).
 
     Args:
       mean_image: f32[stored, stored, 3].
@@ -124,6 +125,9 @@ def mean_to_subtract(mean_image: np.ndarray, data: ConfigDict) -> np.ndarray:
     """
     if data.mean == 'crop':
         return mean_image
+    if data.mean == 'colour':
+        colour = mean_image.mean((0, 1), np.float64).astype(np.float32)
+        return np.tile(colour, (data.crop_size, data.crop_size, 1))
     start = centre_offset(data.stored_size, data.crop_size)
     stop = start + data.crop_size
     return mean_image[start:stop, start:stop]

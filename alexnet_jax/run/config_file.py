@@ -40,7 +40,14 @@ def read(workdir: Path) -> ConfigDict:
         )
     check_format(as_json, workdir)
     del as_json['format']
-    return ConfigDict(as_json)
+    return ConfigDict(_tuples(as_json))
+
+
+def _tuples(value: Any) -> Any:
+    """Tuples where JSON has lists, of which a config has none."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def check_format(as_json: dict[str, Any], workdir: Path) -> None:

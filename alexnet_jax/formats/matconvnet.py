@@ -1,0 +1,191 @@
+"""matconvnet's .mat of Caffe's nets: imagenet-caffe-alex, imagenet-caffe-ref.
+
+Its images are RGB and its kernels (rows, columns, inputs, outputs), as ours; its dense
+layers are convolutions of the whole extent, fc6's [6, 6, 256, 4096]. The file has the
+norm's settings and the class names. utils/import-caffe.py made it of Caffe's files.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import model
+from alexnet_jax.formats import layouts, matlab, networks
+from alexnet_jax.formats.caffe import MEAN_COLOUR
+from alexnet_jax.formats.weights import Weights, check_shapes
+
+# What the file does not tell: dropout layers were removed.
+_UNTOLD = ('steps', 'dropout', 'features')
+_STEPS = {'relu': 'activation', 'normalize': 'lrn', 'lrn': 'lrn', 'pool': 'pool'}
+
+
+def read(path: Path, *, network: str = '') -> Weights:
+    """Reads a SimpleNN of matconvnet.
+
+    Args:
+      path: of the .mat.
+      network: the shipped network it is; '' tells it by its layers.
+
+    Raises:
+      UnknownNetworkError: no shipped network has these shapes.
+      ValueError: the file is damaged, or computes what none here does.
+    """
+    content = matlab.read(path)
+    content = content.get('net', content)
+    layers = content.get('layers') if isinstance(content, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(x, dict) for x in layers):
+        raise ValueError(
+            f'{path} has no list `layers`, so that matconvnet did not write it'
+        )
+    layers = [x for x in layers if x.get('type') not in ('dropout', 'softmax')]
+    weighted = [_arrays(x, path) for x in layers if x.get('type') == 'conv']
+    steps = _steps(layers, path)
+    if not network:
+        network = _shipped(layers, steps, weighted, path)
+    table = networks.table_of(networks.config(network))
+    names = table['layers']
+    if len(names) != len(weighted):
+        raise _unknown(weighted, path)
+    hidden = zip(names[:-1], weighted, strict=False)
+    table |= {name: table[name] | {'features': len(bias)} for name, (_, bias) in hidden}
+    meta = content.get('meta', content)
+    seen = networks.preprocessing(network, _mean(meta, path))
+    built = model.network_from_config(table, seen.crop_size, len(weighted[-1][1]))
+    _, maps = layouts.flattened_maps(built)
+    params = {}
+    for name, (kernel, bias) in zip(names, weighted, strict=True):
+        if table[name]['kind'] == 'dense':
+            rows = kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
+            whole = len(rows) == np.prod(maps) and kernel.shape[:2] != (1, 1)
+            kernel = (
+                layouts.rows_from_channels_first(rows, maps, built.towers)
+                if whole
+                else rows
+            )
+        params[name] = {'kernel': np.ascontiguousarray(kernel), 'bias': bias}
+    found = {f'{n}/{k}': v.shape for n, p in params.items() for k, v in p.items()}
+    check_shapes(found, built, str(path))
+    classes = _names(meta, len(params[names[-1]]['bias']))
+    return Weights(table, params, classes, seen, f'matconvnet, {path.name}')
+
+
+def _arrays(layer: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    pair = layer.get('weights', [layer.get('filters'), layer.get('biases')])
+    good = isinstance(pair, list) and len(pair) == 2
+    if not good or not all(isinstance(x, np.ndarray) for x in pair):
+        raise ValueError(f'{path}: its layer {_name(layer)} has no filters and biases')
+    kernel, bias = (np.asarray(x, np.float32) for x in pair)
+    if kernel.ndim > 4 or not kernel.size:
+        raise ValueError(f'{path}: its layer {_name(layer)} has filters {kernel.shape}')
+    # MATLAB drops extents of 1 at the end.
+    return kernel.reshape(kernel.shape + (1,) * (4 - kernel.ndim)), bias.reshape(-1)
+
+
+def _steps(layers: list[dict[str, Any]], path: Path) -> list[list[str]]:
+    """The steps after each weighted sum; dropout is not among them."""
+    found: list[list[str]] = []
+    for layer in layers:
+        kind = layer.get('type')
+        if kind == 'conv':
+            found.append([])
+        elif not found or kind not in _STEPS:
+            raise ValueError(
+                f'{path}: its layer {_name(layer)} is of type {kind!r:.40}'
+            )
+        else:
+            found[-1].append(_STEPS[kind])
+    return found
+
+
+def _shipped(
+    layers: list[dict[str, Any]],
+    steps: list[list[str]],
+    weighted: list[tuple[np.ndarray, np.ndarray]],
+    path: Path,
+) -> str:
+    """The shipped network with these steps and settings."""
+    for name in ('caffe', 'caffenet'):
+        table = networks.table_of(networks.config(name))
+        wanted = [
+            [step for step in table[layer]['steps'] if step != 'dropout']
+            for layer in table['layers']
+        ]
+        if wanted == steps:
+            _check_settings(layers, table, path)
+            return name
+    raise _unknown(weighted, path)
+
+
+def _check_settings(
+    layers: list[dict[str, Any]], table: Mapping[str, Any], path: Path
+) -> None:
+    lrn, pool = table['lrn'], table['pool']
+    wanted = {
+        'normalize': ('param', [lrn['size'], lrn['k'], lrn['alpha'], lrn['beta']]),
+        'pool': ('stride', [pool['stride']] * 2),
+    }
+    wanted['lrn'] = wanted['normalize']
+    rows = iter(table['layers'])
+    for layer in layers:
+        key, right = wanted.get(str(layer['type']), ('', []))
+        if layer['type'] == 'conv':
+            row = table[next(rows)]
+            key, right = 'stride', [row.get('stride', 1)] * 2
+        value = layer.get(key)
+        if not key or value is None:
+            continue
+        found = (
+            np.asarray(value, np.float64).reshape(-1)
+            if not isinstance(value, (str, list, dict))
+            else np.zeros(0)
+        )
+        found = np.repeat(found, len(right)) if len(found) == 1 else found
+        if len(found) != len(right) or not np.allclose(found, right, rtol=1e-5):
+            raise ValueError(
+                f'{path}: its layer {_name(layer)} has {key} {found.tolist()[:4]}, '
+                f'expected {right}'
+            )
+
+
+def _unknown(weighted: list[tuple[np.ndarray, np.ndarray]], path: Path) -> ValueError:
+    shapes = {}
+    for i, (kernel, bias) in enumerate(weighted, 1):
+        dense = kernel.shape[:2] == (1, 1) or i > 5
+        shape = (int(np.prod(kernel.shape[:3])), kernel.shape[3])
+        name = f'{"fc" if dense else "conv"}{i}'
+        shapes[f'{name}/kernel'] = shape if dense else kernel.shape
+        shapes[f'{name}/bias'] = bias.shape
+    return networks.refuse(shapes, str(path), ('caffe', 'caffenet'))
+
+
+def _mean(meta: Any, path: Path) -> np.ndarray:
+    """The average image in a square of 256, f32[256, 256, 3], or a colour f32[3]."""
+    seen = meta.get('normalization', {}) if isinstance(meta, dict) else {}
+    mean = seen.get('averageImage') if isinstance(seen, dict) else None
+    if not isinstance(mean, np.ndarray) or mean.size < 3:
+        return np.array(MEAN_COLOUR, np.float32)
+    mean = mean.astype(np.float32)
+    if mean.size == 3:
+        return mean.reshape(3)
+    size = len(mean)
+    if mean.shape != (size, size, 3) or size > 256:
+        raise ValueError(f'{path}: its averageImage is {mean.shape}')
+    # It is taken from any crop, wherever that lies.
+    before = (256 - size) // 2
+    sides = (before, 256 - size - before)
+    return np.pad(mean, (sides, sides, (0, 0)), mode='edge')
+
+
+def _names(meta: Any, count: int) -> tuple[str, ...]:
+    """The synsets, or nothing where they are not as many as the outputs."""
+    classes = meta.get('classes') if isinstance(meta, dict) else None
+    names = classes.get('name') if isinstance(classes, dict) else None
+    if isinstance(names, list) and len(names) == count:
+        return tuple(map(str, names))
+    return ()
+
+
+def _name(layer: Mapping[str, Any]) -> str:
+    return repr(str(layer.get('name', '?'))[:40])

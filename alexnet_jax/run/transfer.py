@@ -1,0 +1,157 @@
+"""Between a workdir and weights that travel: a run's network out, a foreign one in."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import build
+from alexnet_jax import config as config_lib
+from alexnet_jax import mesh as mesh_lib
+from alexnet_jax.formats import networks
+from alexnet_jax.formats.weights import Preprocessing, Weights
+from alexnet_jax.run import checkpoint, config_file, inputs, log_window, provenance
+from alexnet_jax.run import trained as trained_lib
+from alexnet_jax.run import workdir as workdir_lib
+
+# Errors in percent, top-1 and top-5, of one view of the validation images of 2012, as
+# published with the weights that people have.
+PUBLISHED = {
+    'caffe': (42.9, 19.8),  # models/bvlc_alexnet/readme.md
+    'caffenet': (42.6, 19.6),  # models/bvlc_reference_caffenet/readme.md
+    'one_tower:torchvision': (43.478, 20.934),  # torchvision's table of weights
+}
+# Without a measurement the first evaluation of a run that goes on is its best.
+_NOT_MEASURED = 1.0
+
+
+def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
+    """The weights of a run, and all that belongs to them.
+
+    Args:
+      workdir: of the run.
+      which: 'best', by validation error, or 'latest'.
+
+    Raises:
+      ValueError: as `trained.load`.
+    """
+    found = trained_lib.load(workdir, which=which)
+    data = found.config.data
+    return Weights(
+        table=networks.table_of(found.config),
+        params=jax.tree.map(np.asarray, dict(found.params)),
+        class_names=found.class_names,
+        preprocessing=Preprocessing(
+            stored_size=data.stored_size,
+            fit=data.fit,
+            crop_size=data.crop_size,
+            mean=data.mean,
+            mean_image=found.mean_image,
+            scale=networks.scales(data.scale),
+        ),
+        source=f'{found.workdir.name}, {which} checkpoint, step {found.step}',
+        metrics=dict(found.metrics),
+    )
+
+
+def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
+    """Makes a workdir of weights: a run at step 0, which every command takes.
+
+    Its config is the shipped one of the network, or the paper's with the weights' table
+    and preprocessing; training goes on from it with that config.
+
+    Args:
+      weights: whose classes are named, or are ImageNet's 1,000.
+      workdir: made; it must not be there, or be empty.
+
+    Returns:
+      The config.
+
+    Raises:
+      ValueError: the folder is there, or the classes have no names.
+    """
+    workdir = workdir.expanduser().absolute()
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise ValueError(f'--workdir={workdir} is there already; name a new folder')
+    config = config_of(weights)
+    names = weights.class_names or imagenet_synsets()
+    if len(names) != weights.network.num_classes:
+        raise ValueError(
+            f'{weights.source} has {weights.network.num_classes} classes and does not '
+            'name them: --classes=FILE, with a name a line'
+        )
+    config_lib.validate(config)
+    training = build.training(
+        config, num_classes=len(names), num_examples=config.train.batch_size * 100
+    )
+    params = mesh_lib.put_params(
+        {layer: dict(of_layer) for layer, of_layer in weights.params.items()},
+        training.network,
+        training.mesh,
+    )
+    state = dataclasses.replace(training.first_state(), params=params)
+    metrics = dict(weights.metrics)
+    workdir_lib.make_directory(workdir)
+    with checkpoint.Checkpoints(workdir) as checkpoints:
+        window = log_window.LogWindow(config.train.batch_size).kept()
+        checkpoints.save(0, state, {'metrics': metrics, 'window': window})
+        checkpoints.save_best(
+            0,
+            {'step': state.step, 'params': state.params},
+            {'metrics': metrics},
+            metrics.get('val/top1_error', _NOT_MEASURED),
+        )
+    inputs.write(workdir, inputs.Inputs(names, weights.preprocessing.mean_image))
+    provenance.write_provenance(
+        workdir, {'imported': weights.source, 'digest': weights.digest}
+    )
+    # Last: a folder with a config is whole.
+    provenance.write_config(workdir, config_file.to_json(config))
+    return config
+
+
+def config_of(weights: Weights) -> ConfigDict:
+    """The shipped config of a network, with the weights' preprocessing and classes."""
+    named = networks.named(weights.table)
+    loosely = ({'width'}, {'features'}, {'features', 'width'})
+    close = [n for but in loosely for n in networks.named(weights.table, but=but)]
+    config = networks.config([*named, *close, 'paper'][0])
+    seen = weights.preprocessing
+    with config.unlocked(), config.ignore_type():
+        if not named:
+            config.model = ConfigDict(dict(weights.table))
+        config.model.num_classes = weights.network.num_classes
+        for key in ('stored_size', 'fit', 'crop_size', 'mean'):
+            config.data[key] = getattr(seen, key)
+        red, green, blue = seen.scale
+        config.data.scale = red if red == green == blue else seen.scale
+    return config
+
+
+def expected(weights: Weights, workdir: Path) -> str:
+    """What is published of weights of this network, and how to confirm it."""
+    names = networks.named(weights.table)
+    known = [name for name in names if name in PUBLISHED]
+    if not known or weights.network.num_classes != 1000:
+        return 'no errors are published of this network'
+    top1, top5 = PUBLISHED[known[0]]
+    return (
+        f'expected, if these are the published weights of {known[0]}: top-1 error '
+        f'{top1} %, top-5 error {top5} %\n(one view, 50,000 validation images of '
+        'ILSVRC-2012; not measured here). To confirm them, with\n'
+        'ILSVRC2012_img_val.tar in DIR/downloads/manual:\n'
+        f'  python -m alexnet_jax.evaluate --workdir={workdir} '
+        '--config.data.data_dir=DIR --config.data.auto_prepare_gb=10'
+    )
+
+
+def imagenet_synsets() -> tuple[str, ...]:
+    """The 1,000 synsets in the order of their labels, as TFDS names the classes."""
+    spec = importlib.util.find_spec('tensorflow_datasets')  # without importing it
+    if not spec or not spec.submodule_search_locations:
+        return ()
+    file = Path(spec.submodule_search_locations[0]) / 'datasets/imagenet2012/labels.txt'
+    return tuple(file.read_text().split()) if file.is_file() else ()

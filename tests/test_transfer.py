@@ -1,0 +1,161 @@
+"""An imported network is a workdir like any other, and sees images as it should."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import mesh as mesh_lib
+from alexnet_jax import model, train
+from alexnet_jax import step as step_lib
+from alexnet_jax.data import augment
+from alexnet_jax.formats import networks, registry
+from alexnet_jax.run import trained, transfer
+from tests.conftest import run_here
+from tests.formats import bit_equal, make_weights
+
+# torchvision.transforms.Normalize's, as its models' page has them.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(scope='module')
+def caffe_files(tmp_path_factory):
+    weights = make_weights('caffe', width=1 / 16, fc=16)
+    path = tmp_path_factory.mktemp('caffe') / 'net.caffemodel'
+    registry.write(weights, path)
+    return weights, path
+
+
+def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp_path):
+    weights, path = caffe_files
+    classes, workdir = tmp_path / 'classes.txt', tmp_path / 'imported'
+    classes.write_text('\n'.join(weights.class_names))
+    ended = run_here(
+        'alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
+        f'--mean={path.with_suffix(".binaryproto")}', f'--classes={classes}',
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert weights.digest in ended.out
+    again = transfer.weights_of(workdir)
+    assert bit_equal(again, weights)
+    assert again.class_names == weights.class_names
+    assert again.preprocessing.mean == 'crop' and again.preprocessing.fit == 'warp'
+    assert dataclasses.asdict(again.network) == dataclasses.asdict(weights.network)
+    for suffix in ('caffemodel', 'safetensors'):
+        out = tmp_path / f'again.{suffix}'
+        run_here('alexnet_jax.weights', 'export', workdir, f'--out={out}')
+        options = {'mean': str(out.with_suffix('.binaryproto'))}
+        back = registry.read(out, **(options if suffix == 'caffemodel' else {}))
+        assert bit_equal(back, weights)
+    assert weights.digest in run_here('alexnet_jax.weights', 'inspect', workdir).out
+    # A second import into the same folder would hide the first.
+    error = run_here(
+        'alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
+        f'--classes={classes}',
+    ).error  # fmt: skip
+    assert 'is there already' in error
+
+
+def test_imagenets_classes_have_their_synsets_and_others_must_be_named(tmp_path):
+    synsets = transfer.imagenet_synsets()
+    assert len(set(synsets)) == 1000 and synsets[0] == 'n01440764'
+    nameless = dataclasses.replace(make_weights('demo', width=0.125), class_names=())
+    with pytest.raises(ValueError, match='--classes=FILE'):
+        transfer.make_workdir(nameless, tmp_path / 'a')
+    assert not (tmp_path / 'a').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'errors'),
+    [('caffe', '42.9 %'), ('caffenet', '42.6 %'), ('one_tower:torchvision', '43.478')],
+)
+def test_published_errors_stand_beside_the_command_that_confirms_them(
+    name, errors, tmp_path
+):
+    # Of the shipped table itself, which only a network in full width has.
+    config = networks.config(name)
+    network = model.network_from_config(config.model, config.data.crop_size, 1000)
+    params = {
+        shape.name: {
+            'kernel': np.zeros(shape.kernel, np.float32),
+            'bias': np.zeros(shape.bias, np.float32),
+        }
+        for shape in model.layer_shapes(network)
+    }
+    narrow = make_weights(name, width=1 / 16, fc=8)
+    weights = dataclasses.replace(
+        narrow, table=networks.table_of(config), params=params, class_names=()
+    )
+    text = transfer.expected(weights, tmp_path)
+    assert errors in text and f'alexnet_jax.evaluate --workdir={tmp_path}' in text
+    assert 'published' in transfer.expected(narrow, tmp_path)
+    assert errors not in transfer.expected(narrow, tmp_path)
+
+
+def test_training_goes_on_from_imported_weights(prepared_dir, tmp_path):
+    config = networks.config('demo')
+    config.data.data_dir = config.data.prepared_dir = str(prepared_dir)
+    names = train.prepare.open_prepared(config.data).class_names
+    weights = make_weights(
+        'demo', width=networks.config('demo').model.width, classes=len(names)
+    )
+    weights = dataclasses.replace(weights, class_names=names, metrics={})
+    workdir = tmp_path / 'imported'
+    config = transfer.make_workdir(weights, workdir)
+    config.data.data_dir = config.data.prepared_dir = str(prepared_dir)
+    train.train_and_evaluate(config, workdir, stop_at_step=1)
+    after = trained.load(workdir, which='latest')
+    assert after.step == 1
+    np.testing.assert_array_equal(after.mean_image, weights.preprocessing.mean_image)
+    moved = np.abs(np.asarray(after.params['conv1']['kernel'])
+                   - weights.params['conv1']['kernel']).max()  # fmt: skip
+    assert 0 < moved < 0.05 * np.abs(weights.params['conv1']['kernel']).max()
+
+
+def logits_of(weights, squares: np.ndarray, view) -> np.ndarray:
+    """Log-probabilities of one view by the compiled step, with a workdir's config."""
+    config = transfer.config_of(weights)
+    mesh = mesh_lib.make_mesh(data=1, tower=1, towers=weights.network.towers,
+                              batch_size=len(squares))  # fmt: skip
+    predict = step_lib.make_predict_step(
+        weights.network, mesh, [view], config.data.scale
+    )
+    mean = augment.mean_to_subtract(weights.preprocessing.mean_image, config.data)
+    params = mesh_lib.put_params(
+        {k: dict(v) for k, v in weights.params.items()}, weights.network, mesh
+    )
+    return np.asarray(predict(params, squares, mesh_lib.put_everywhere(mean, mesh)))
+
+
+def by_hand(weights, crops: np.ndarray) -> np.ndarray:
+    return np.asarray(
+        jax.nn.log_softmax(model.merge(weights.network, weights.params)(crops))
+    )
+
+
+SQUARES = np.random.default_rng(2).integers(0, 256, (2, 256, 256, 3), np.uint8)
+
+
+def test_caffes_mean_lies_under_the_crop(caffe_files):
+    weights, path = caffe_files
+    weights = registry.read(path, mean=str(path.with_suffix('.binaryproto')))
+    mean = weights.preprocessing.mean_image
+    found = logits_of(weights, SQUARES, (3, 20, True))
+    part = np.s_[3:230, 20:247]
+    crops = SQUARES[:, *part].astype(np.float32) - mean[part]
+    np.testing.assert_allclose(found, by_hand(weights, crops[:, :, ::-1]), atol=1e-5)
+
+
+def test_torchvisions_mean_and_deviation_are_of_each_channel():
+    weights = make_weights('one_tower:torchvision', width=1 / 16, fc=16)
+    colour = 255 * np.array(MEAN, np.float32)
+    weights = dataclasses.replace(
+        weights, preprocessing=networks.preprocessing('one_tower:torchvision', colour)
+    )
+    assert weights.preprocessing.mean == 'colour'
+    found = logits_of(weights, SQUARES, (16, 16, False))
+    crops = SQUARES[:, 16:240, 16:240].astype(np.float32) / 255
+    crops = (crops - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    np.testing.assert_allclose(found, by_hand(weights, crops), atol=1e-5)
+    assert np.abs(found - found.mean()).max() > 1e-3
