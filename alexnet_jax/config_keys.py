@@ -180,13 +180,14 @@ LAYER_RULES: dict[str, Rule] = {
     'kernel': whole(1, 255),
     'stride': whole(1, 255),
     'padding': Rule(
-        '((top, bottom), (left, right)), whole numbers from 0 to 254',
+        # Below 0 pixels are left out: the model zoo's bvlcalexnet reads none of them.
+        '((top, bottom), (left, right)), whole numbers from -254 to 254',
         lambda v: (
             len(v) == 2
             and all(
                 isinstance(pair, tuple)
                 and len(pair) == 2
-                and all(whole(0, 254).test(n) for n in pair)
+                and all(whole(-254, 254).test(n) for n in pair)
                 for pair in v
             )
         ),

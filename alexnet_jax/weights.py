@@ -56,7 +56,10 @@ def main(argv: Sequence[str]) -> None:
             print(transfer.expected(weights, workdir))
         else:
             out = command_line.local_path('out', _OUT.value)
-            for path in registry.write(weights, out, _FORMAT.value):
+            written = registry.write(
+                weights, out, _FORMAT.value, preprocess=_PREPROCESS.value or None
+            )
+            for path in written:
                 print(f'written: {path}')
 
 
@@ -94,6 +97,9 @@ if __name__ == '__main__':
     _PROTOTXT = flags.DEFINE_string('prototxt', '', "Caffe's definition of the net.")
     _CLASSES = flags.DEFINE_string(
         'classes', '', 'The names of the classes, one a line, in order of their labels.'
+    )
+    _PREPROCESS = flags.DEFINE_bool(
+        'preprocess', False, 'For onnx: the graph takes squares, uint8 RGB.'
     )
     _CHECKPOINT = flags.DEFINE_enum(
         'checkpoint', 'best', ('best', 'latest'), 'Of a workdir.'

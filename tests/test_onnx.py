@@ -1,5 +1,6 @@
 """ONNX Runtime computes what our networks do; bvlcalexnet comes in as what it is."""
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from alexnet_jax import model
 from alexnet_jax.formats import networks, onnx_chain, registry
 from alexnet_jax.formats import onnx as onnx_file
+from alexnet_jax.run import transfer
 from tests.conftest import run_here
 from tests.formats import bit_equal, make_weights, narrow, photographs, taps
 from tests.reference_numpy import relative_error
@@ -50,6 +52,19 @@ def test_every_network_runs_on_photographs(name, shared_data, tmp_path):
         assert relative_error(theirs[tap], value) <= TOLERANCE, tap
     again = registry.read(path)
     assert bit_equal(again, weights) and again.network == weights.network
+
+
+def test_export_puts_preprocessing_into_the_graph_on_demand(tmp_path):
+    weights = make_weights('cifar10', width=0.125, fc=8)
+    registry.write(weights, tmp_path / 'a.safetensors')
+    command = ('alexnet_jax.weights', 'export', tmp_path / 'a.safetensors')
+    out = tmp_path / 'a.onnx'
+    for extra, first in (([], 'input'), (['--preprocess'], 'images')):
+        said = run_here(*command, f'--out={out}', *extra)
+        assert said.out == f'written: {out}\n', said
+        assert onnx.load(out).graph.input[0].name == first
+    error = run_here(*command, f'--out={tmp_path}/b.safetensors', '--preprocess').error
+    assert '--preprocess is not an option of safetensors' in error
 
 
 def test_without_preprocessing_the_input_is_the_networks(shared_data):
@@ -151,6 +166,22 @@ def test_bvlcalexnet_comes_in_as_the_same_function(shared_data, tmp_path):
     assert bit_equal(registry.read(written), weights)
 
 
+def test_bvlcalexnet_becomes_a_workdir(tmp_path):
+    """Whose config has conv1's margin of less than nothing."""
+    path = tmp_path / 'bvlcalexnet-9.onnx'
+    onnx.save(bvlcalexnet(width=2, fc=8), path)
+    workdir = tmp_path / 'run'
+    names = tmp_path / 'names.txt'
+    names.write_text('\n'.join(f'class {i}' for i in range(10)))
+    said = run_here('alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
+                    f'--classes={names}')  # fmt: skip
+    assert not said.status, said.err
+    config = json.loads((workdir / 'config.json').read_text())
+    assert config['model']['conv1']['padding'] == [[0, -5], [0, -5]]
+    assert config['model']['conv2']['padding'] == [[2, 1], [2, 1]]
+    assert transfer.weights_of(workdir).digest == registry.read(path).digest
+
+
 def test_the_zoos_parameters_are_not_changed():
     content = bvlcalexnet(width=2, fc=8)
     arrays = {t.name: numpy_helper.to_array(t) for t in content.graph.initializer}
@@ -163,11 +194,6 @@ def test_the_zoos_parameters_are_not_changed():
     flat = arrays['fc6_w_0'].reshape(8, 32, 6, 6)[:, 16 + 5, 2, 3]
     np.testing.assert_array_equal(row, flat)
     assert weights.table['lrn']['alpha'] == 1e-4 / 5
-
-
-def changed(content: onnx.ModelProto, change: Callable[[onnx.GraphProto], None]) -> Any:
-    change(content.graph)
-    return content
 
 
 def node(graph: onnx.GraphProto, operator: str) -> onnx.NodeProto:
@@ -243,6 +269,15 @@ def test_a_hostile_graph_is_refused_in_one_line(case, tmp_path):
     tracemalloc.stop()
     assert str(path) in error and says in error, error
     assert peak < 100e6
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    """Of which protobuf makes bytes."""
+    content = bvlcalexnet(width=2, fc=8).SerializeToString()
+    path = tmp_path / 'a.onnx'
+    path.write_bytes(content.replace(b'conv1_w_0', b'conv1_w_\xff'))
+    with pytest.raises(ValueError, match='no text'):
+        registry.read(path)
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@
     prediction = jax.export.deserialize(open('alexnet.jax_export', 'rb').read())
     probabilities = prediction.call(squares)  # u8[B, S, S, 3], RGB, any B
 
-It needs jax and numpy alone, on a CPU, CUDA or a TPU. jax keeps such a file readable
-for six months of its own releases. It is not read back: what travels as weights is a
-file of safetensors.
+It needs jax and flatbuffers alone, on a CPU, CUDA or a TPU. jax keeps such a file
+readable for six months of its own releases. It is not read back: what travels as
+weights is a file of safetensors.
 """
 
 from pathlib import Path

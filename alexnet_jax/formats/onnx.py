@@ -114,6 +114,11 @@ def read(path: Path, *, mean: str = '') -> Weights:
         tensor.name: _array(tensor, str(path)) for tensor in content.graph.initializer
     }
     entries = {entry.key: entry.value for entry in content.metadata_props}
+    # protobuf gives out bytes where a text is not UTF-8.
+    if not all(
+        isinstance(text, str) for text in [*arrays, *entries, *entries.values()]
+    ):
+        raise ValueError(f'{path} is no ONNX file: it has a name that is no text')
     if 'network' in entries:
         if mean:
             raise ValueError(

@@ -12,6 +12,7 @@ import math
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,10 @@ def read(path: Path) -> Arrays:
     try:
         read = _read_archive if zipfile.is_zipfile(path) else _read_legacy
         found = read(path)
-    except (ValueError, zipfile.BadZipFile, EOFError, struct.error) as error:
+    except (
+        ValueError, OverflowError, NotImplementedError, zipfile.BadZipFile, EOFError,
+        OSError, struct.error, zlib.error,
+    ) as error:  # fmt: skip
         raise ValueError(f'{path}: {error}') from error
     for key in ('state_dict', 'model'):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

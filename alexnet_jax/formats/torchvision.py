@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_jax import model
 from alexnet_jax.formats import networks, torch_files, torch_layout
-from alexnet_jax.formats.weights import Preprocessing, Weights, one_colour
+from alexnet_jax.formats.weights import Preprocessing, Weights
 
 NETWORK = 'one_tower:torchvision'
 NAMES = {
@@ -21,14 +21,11 @@ NAMES = {
 }  # fmt: skip
 # Of ImageNet's pixels between 0 and 1, RGB, in every torchvision model's transforms.
 MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
 
 
 def preprocessing() -> Preprocessing:
     """That of its pretrained weights: 256 by the short side, the centre 224."""
-    mean = one_colour(255 * np.array(MEAN), 256)
-    red, green, blue = (1 / (255 * d) for d in DEVIATION)
-    return Preprocessing(256, 'crop', 224, 'colour', mean, (red, green, blue))
+    return networks.preprocessing(NETWORK, np.array(MEAN, np.float32) * 255)
 
 
 def read(path: Path) -> Weights:
