@@ -73,7 +73,7 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the folder is there, or the classes have no names.
     """
-    workdir = workdir.expanduser().absolute()
+    workdir = workdir_lib.check_place(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise ValueError(f'--workdir={workdir} is there already; name a new folder')
     config = config_of(weights)
@@ -94,14 +94,17 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     )
     state = dataclasses.replace(training.first_state(), params=params)
     metrics = dict(weights.metrics)
-    workdir_lib.make_directory(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    as_json = config_file.to_json(config)
     with checkpoint.Checkpoints(workdir) as checkpoints:
         window = log_window.LogWindow(config.train.batch_size).kept()
-        checkpoints.save(0, state, {'metrics': metrics, 'window': window})
+        meta = {'metrics': metrics, 'config': as_json}
+        more = {'window': window, 'evaluated': True, 'rate_cuts': 0}
+        checkpoints.save(0, state, meta | more)
         checkpoints.save_best(
             0,
             {'step': state.step, 'params': state.params},
-            {'metrics': metrics},
+            meta,
             metrics.get('val/top1_error', _NOT_MEASURED),
         )
     inputs.write(workdir, inputs.Inputs(names, weights.preprocessing.mean_image))
@@ -109,7 +112,7 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
         workdir, {'imported': weights.source, 'digest': weights.digest}
     )
     # Last: a folder with a config is whole.
-    provenance.write_config(workdir, config_file.to_json(config))
+    provenance.write_config(workdir, as_json)
     return config
 
 
