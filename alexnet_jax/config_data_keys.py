@@ -13,7 +13,7 @@ from alexnet_jax.config_rules import (
     one_of,
     whole,
 )  # fmt: skip
-from alexnet_jax.data import augment
+from alexnet_jax.data import augment, sources
 
 # What a slice may say, `[10%:]`; how many images there are decides the rest.
 _BOUND = r'\s*(-?\d[\d_]*%?)?\s*'
@@ -56,10 +56,9 @@ FOLDER = Rule(
     'mount it)',
     lambda v: not re.match(r'\w+://', v) and '\0' not in v and len(v) < 4096,
 )
-# Without TFDS's namespaces (`huggingface:…`), which run code from the network.
 _SOURCE = Rule(
     "'folder' or the name of a TFDS set, NAME, NAME/CONFIG or NAME:1.2.3",
-    lambda v: bool(re.fullmatch(r'\w+(/[\w.+-]+)?(:[\d.*]+)?', v, re.ASCII)),
+    lambda v: bool(sources.TFDS_NAME.fullmatch(v)),
 )
 
 DATA = {

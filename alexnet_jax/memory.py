@@ -46,16 +46,14 @@ class Needs:
 
     @property
     def total(self) -> Range:
-        """Of all that is there at a time: evaluation follows training."""
-        ends = {
-            end: self.state
-            + max(
-                getattr(self.batches, end) + getattr(self.training, end),
-                getattr(self.evaluated, end) + getattr(self.evaluation, end),
-            )
-            for end in ('least', 'most')
-        }
-        return Range(**ends)
+        """Of all that is there at a time: a step, or an evaluation between two."""
+
+        def at(end: str) -> int:
+            evaluation = getattr(self.evaluated, end) + getattr(self.evaluation, end)
+            step = max(getattr(self.training, end), evaluation)
+            return self.state + getattr(self.batches, end) + step
+
+        return Range(least=at('least'), most=at('most'))
 
 
 @dataclasses.dataclass(frozen=True)

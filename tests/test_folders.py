@@ -66,6 +66,13 @@ def test_what_no_split_of_the_config_names_is_let_be(photos, tmp_path):
         prepare.open_prepared(folder_config(tmp_path, test_split='test'))
 
 
+def test_a_missing_test_split_names_the_flag_that_does_without(photos, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no split 'test'.*--config.data.test_split= "
+    ):
+        prepare.open_prepared(folder_config(tmp_path, test_split='test'))
+
+
 def test_a_split_that_an_undivided_folder_has_not_is_named(tmp_path):
     unsplit(tmp_path / 'photos', 20)
     with pytest.raises(ValueError, match="has no split 'dev'; it has train, val"):

@@ -20,6 +20,7 @@ from alexnet_jax.data import (
     prepared,
     verify,
 )
+from alexnet_jax.system import command_line
 from tests.conftest import folder_config, run, run_here
 from tests.test_prepare import as_tfds_set
 
@@ -148,7 +149,11 @@ def test_a_damaged_record_stops_reading_with_the_way_to_mend_it(made):
     flip(path)
     dataset = prepare.open_prepared(data)  # of the same size
     batches = pipeline.eval_batches(dataset, data, split='train', batch_size=6)
-    with pytest.raises(ValueError, match=r'of train in .* make it again: py') as error:
+    # From a thread of grain's, and still a line for the user.
+    with (
+        pytest.raises(SystemExit, match=r'of train in .* make it again: py') as error,
+        command_line.user_errors(),
+    ):
         list(batches)
     assert '\n' not in str(error.value)
     with pytest.raises(ValueError, match='is not as it was written; remove'):
@@ -344,6 +349,13 @@ def test_a_tfds_source_reads_nothing_outside_its_folder(tmp_path, key, value):
     data.validation_split = ''
     with pytest.raises(ValueError, match=r'may lie outside its folder'):
         prepare.open_prepared(data)
+
+
+@pytest.mark.parametrize('source', ['huggingface:cifar10', '../x', 'x/../y'])
+def test_a_source_that_would_fetch_code_is_refused(tmp_path, source):
+    """Also where a config comes with someone's workdir and is not validated."""
+    with pytest.raises(ValueError, match=r'source=.*expected .*NAME'):
+        prepare.open_prepared(folder_config(tmp_path, source=source, data_dir=''))
 
 
 def test_tfds_own_metadata_pass(tmp_path):

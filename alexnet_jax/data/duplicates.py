@@ -32,4 +32,8 @@ def shared(
         np.concatenate([contents[r.split][r.start : r.stop] for r in ranges])
         for ranges in (training, other)
     )
-    return int(np.isin(tested, trained).sum())
+    # np.isin sorts both, ten times slower for 1.28 million and 50,000.
+    known, counts = np.unique(tested, return_counts=True)
+    place = np.minimum(np.searchsorted(known, trained), len(known) - 1)
+    found = np.unique(place[known[place] == trained])
+    return int(counts[found].sum())

@@ -94,10 +94,15 @@ def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.So
         source = tfds_sets.open_tfds(data, largest_gb)
     for split in splits.named_splits(data):
         if split not in source.split_sizes:
+            keys = ('train_split', 'validation_split', 'test_split')
+            key = next(
+                k for k in keys if data[k] and split in splits.base_splits(data[k])
+            )
+            without = f' (--config.data.{key}= for none)' if key == keys[-1] else ''
             raise ValueError(
                 f'{data.source} has no split {split!r}; it has '
                 f'{", ".join(source.split_sizes)}; choose with '
-                "--config.data.train_split=…, validation_split, test_split ('': none)"
+                f'--config.data.{key}=…{without}'
             )
         if not source.split_sizes[split]:
             raise ValueError(f'the split {split!r} of {data.source} has no images')

@@ -6,6 +6,7 @@ another process.
 """
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from ml_collections import ConfigDict
 PUBLISHED_COUNTS = {
     'imagenet2012': {'train': 1_281_167, 'validation': 50_000, 'classes': 1000},
 }
+
+# NAME, NAME/CONFIG or NAME:1.2.3. Without TFDS's namespaces (`huggingface:…`), which
+# fetch code and run it.
+TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?(:[\d.*]+)?', re.ASCII)
 
 Example = tuple[str, bytes, int]  # a name to complain with, an encoded image, a label
 

@@ -142,9 +142,13 @@ def open_tfds(data: ConfigDict, largest_gb: float) -> TfdsSource:
 def _builder(name: str, data_dir: str | None, **kwargs) -> tfds.core.DatasetBuilder:
     if name == RENDERED:
         import alexnet_jax.data.rendered_shapes  # noqa: F401  registers it
-    set_name = re.match(r'\w*', name)
-    assert set_name is not None
-    foreign.check(Path(data_dir or sources.tfds_directory()) / set_name[0])
+    if not sources.TFDS_NAME.fullmatch(name):
+        raise ValueError(
+            f"config.data.source={name!r}: expected 'folder' or NAME, NAME/CONFIG or "
+            'NAME:1.2.3 of a TFDS set'
+        )
+    own = re.split('[/:]', name)[0]
+    foreign.check(Path(data_dir or sources.tfds_directory()) / own)
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False, **kwargs)
     except tfds.core.DatasetNotFoundError as error:
