@@ -17,11 +17,12 @@ LEVELS = [
     ('the command line', ['system/command_line', 'system/config_arguments']),
     ('a run', ['run', 'summary', 'memory', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
+    ('replay', ['replay']),
     ('commands', ['main', 'prepare', 'evaluate', 'figures']),
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}
-LINES = {'model': 410, 'layers': 350}
+LINES = {'model': 410, 'layers': 350, 'run/checkpoint': 430}
 MOST_LINES = 330
 
 
