@@ -21,6 +21,7 @@ LEVELS = [
     ('the command line', ['system/command_line', 'system/config_arguments']),
     ('a run', ['run', 'summary', 'memory', 'build']),
     ('what is done with a net', ['analysis', 'validation', 'train']),
+    ('replay', ['replay']),
     (
         'commands',
         [
@@ -38,7 +39,7 @@ LEVELS = [
 ]
 # Of `data/`, which could serve any network.
 BELOW_DATA = {'data', 'randomness', 'system'}
-LINES = {'model': 420, 'layers': 350, 'step': 340}
+LINES = {'model': 420, 'layers': 350, 'run/checkpoint': 430, 'step': 340}
 MOST_LINES = 330
 
 
