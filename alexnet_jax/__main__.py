@@ -40,8 +40,9 @@ def main() -> None:
             + f'; there are {", ".join(known)}'
         )
     print('usage: alexnet-jax COMMAND …, or python -m alexnet_jax.COMMAND …\n')
+    width = max(map(len, known))
     for command, line in known.items():
-        print(f'  {command:<12} {line}')
+        print(f'  {command:<{width}} {line}')
     print(
         '\nCOMMAND --help says what each takes. The experiments (ablations, sweeps,\n'
         'benchmarks) need the checkout: see experiments/README.md there.'

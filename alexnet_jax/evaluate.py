@@ -120,21 +120,21 @@ def main(argv: Sequence[str]) -> None:
         except sources.NoLabelsError:
             _guess(workdirs, Path(_OUT.value or workdirs[0] / f'submission-{name}.txt'))
             return
+        content: dict[str, Any] = {
+            'workdirs': [str(workdir) for workdir in workdirs],
+            'checkpoint': _CHECKPOINT.value,
+            'split': _SPLIT.value,
+            'views': _VIEWS.value,
+            'rows': evaluation.rows,
+        }
+        if _changes:
+            content['config.data'] = _changes
+        files.write_json(out, content)
         print(table(evaluation.rows))
         if _REPORT.value:
             print('\n' + report.write(evaluation, Path(_REPORT.value)) + '\n')
         if _PREDICTIONS.value:
             report.write_predictions(evaluation, Path(_PREDICTIONS.value))
-    content: dict[str, Any] = {
-        'workdirs': [str(workdir) for workdir in workdirs],
-        'checkpoint': _CHECKPOINT.value,
-        'split': _SPLIT.value,
-        'views': _VIEWS.value,
-        'rows': evaluation.rows,
-    }
-    if _changes:
-        content['config.data'] = _changes
-    files.write_json(out, content)
     for written in (out, _REPORT.value, _PREDICTIONS.value):
         if written:
             print(f'written to {written}')

@@ -1,10 +1,12 @@
 """An imported network is a workdir like any other, and sees images as it should."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model, train
@@ -49,6 +51,22 @@ def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp
         back = registry.read(out, **(options if suffix == 'caffemodel' else {}))
         assert bit_equal(back, weights)
     assert weights.digest in run_here('alexnet_jax.weights', 'inspect', workdir).out
+    # The warp, the mean under the crop and the classes are those of the file.
+    # Smooth, because a photograph is stored as a JPEG.
+    ramp = np.arange(256, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), -1)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    ended = run_here(
+        'alexnet_jax.predict', f'--workdir={workdir}', '--format=jsonl', '--top=1',
+        tmp_path / 'a.png',
+    )  # fmt: skip
+    (line,) = ended.out.splitlines()
+    seen = weights.preprocessing
+    crop = (pixels.astype(np.float32) - seen.mean_image)[14:241, 14:241]
+    log_probabilities = by_hand(weights, crop[None])[0]
+    (best,) = json.loads(line)['top']
+    assert best['class'] == weights.class_names[log_probabilities.argmax()]
+    assert best['probability'] == pytest.approx(np.exp(log_probabilities.max()), 0.1)
     # A second import into the same folder would hide the first.
     error = run_here(
         'alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
@@ -144,7 +162,9 @@ def test_caffes_mean_lies_under_the_crop(caffe_files):
     found = logits_of(weights, SQUARES, (3, 20, True))
     part = np.s_[3:230, 20:247]
     crops = SQUARES[:, *part].astype(np.float32) - mean[part]
-    np.testing.assert_allclose(found, by_hand(weights, crops[:, :, ::-1]), atol=1e-5)
+    np.testing.assert_allclose(
+        found, by_hand(weights, crops[:, :, ::-1]), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_torchvisions_mean_and_deviation_are_of_each_channel():
@@ -157,5 +177,5 @@ def test_torchvisions_mean_and_deviation_are_of_each_channel():
     found = logits_of(weights, SQUARES, (16, 16, False))
     crops = SQUARES[:, 16:240, 16:240].astype(np.float32) / 255
     crops = (crops - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
-    np.testing.assert_allclose(found, by_hand(weights, crops), atol=1e-5)
+    np.testing.assert_allclose(found, by_hand(weights, crops), rtol=1e-5, atol=1e-5)
     assert np.abs(found - found.mean()).max() > 1e-3
