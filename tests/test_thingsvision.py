@@ -1,7 +1,7 @@
 """thingsvision takes the exported PyTorch module and extracts our taps.
 
 It pins NumPy below 2 and torchvision 0.15.2, so it lives in an environment of its own,
-which this test makes: some three gigabytes from the package index.
+which this test makes: more than five gigabytes from the package index.
 """
 
 import subprocess
