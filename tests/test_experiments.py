@@ -23,8 +23,7 @@ from experiments import (
     report,
     stall_rate,
 )
-from experiments.benchmark import __main__ as command
-from experiments.benchmark import comparison, rounds
+from experiments.benchmark import BENCHMARKS, comparison, rounds
 from experiments.benchmark.contenders import ours, plain_flax
 
 REPOSITORY = Path(__file__).parents[1]
@@ -157,11 +156,11 @@ def test_the_input_benchmark_says_that_it_needs_photographs(monkeypatch):
 
 
 def module_of(name: str) -> ModuleType:
-    module, _ = command.BENCHMARKS[name]
+    module, _ = BENCHMARKS[name]
     return importlib.import_module(f'experiments.benchmark.{module}')
 
 
-@pytest.mark.parametrize('name', command.BENCHMARKS)
+@pytest.mark.parametrize('name', BENCHMARKS)
 def test_the_tables_of_a_benchmark_are_made_from_its_record(name):
     folder = REPOSITORY / 'experiments' / 'records' / name
     record = json.loads((folder / 'record.json').read_text())

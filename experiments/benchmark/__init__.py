@@ -13,3 +13,17 @@ scaling, startup               more devices; from the command to the first step
 `rounds.py` measures contenders in turn, each in a process of its own (`worker.py`) that
 runs a function of `contenders/`.
 """
+
+# By its name: the module that measures it, and what.
+BENCHMARKS = {
+    'step': ('train_step_time', 'one training step against PyTorch and plain Flax'),
+    'forward': ('forward_time', 'the logits of one batch against the same'),
+    'layers': ('layer_times', 'where the time of our step goes'),
+    'pipeline': (
+        'input_rate',
+        'images a second of the input, against DataLoader and tf.data',
+    ),
+    'scaling': ('scaling', 'one device and core against two'),
+    'growth': ('growth', 'time and memory against batch, width, records and steps'),
+    'startup': ('startup', 'from the command to the first step, phase by phase'),
+}

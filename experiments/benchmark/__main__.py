@@ -15,21 +15,7 @@ from absl import app, flags
 
 from alexnet_jax.system import command_line, files
 from experiments import report
-from experiments.benchmark import rounds
-
-# By its name: the module that measures it, and what.
-BENCHMARKS = {
-    'step': ('train_step_time', 'one training step against PyTorch and plain Flax'),
-    'forward': ('forward_time', 'the logits of one batch against the same'),
-    'layers': ('layer_times', 'where the time of our step goes'),
-    'pipeline': (
-        'input_rate',
-        'images a second of the input, against DataLoader and tf.data',
-    ),
-    'scaling': ('scaling', 'one device and core against two'),
-    'growth': ('growth', 'time and memory against batch, width, records and steps'),
-    'startup': ('startup', 'from the command to the first step, phase by phase'),
-}
+from experiments.benchmark import BENCHMARKS, rounds
 
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Repetitions of each.', lower_bound=1)
 _OUT = flags.DEFINE_string(
