@@ -7,7 +7,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 # Which tests `make test` runs; `make test MARKS='not long'` has the peers' as well.
-MARKS ?= not long and not peers
+MARKS ?= not long and not peers and not installs
 WORKDIR ?= runs
 
 .PHONY: demo test peers-test long-test lint format tensorboard install install-dev \
@@ -23,7 +23,7 @@ peers-test: install-peers
 	@$(RUN) -m pytest -m 'peers and not long'
 
 long-test: install-dev
-	@$(RUN) -m pytest -m 'long and not peers'
+	@$(RUN) -m pytest -m 'long and not peers and not installs'
 
 lint: install-dev
 	$(RUN) -m ruff check .

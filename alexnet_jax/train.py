@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import build, memory, optimizer, train_state, validation
+from alexnet_jax import build, memory, train_state, validation
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import step as step_lib
@@ -205,9 +205,11 @@ def attempt(
             print(line, flush=True)
             found |= errors
         latest.update(found)
-        state = dataclasses.replace(state, plateau=next_plateau(state, latest, config))
+        state = train_state.take_validation_error(
+            state, latest['val/top1_error'], config.optimizer.plateau
+        )
         writer.scalars(now, found)
-        if shows_parameters(now, length, config):
+        if length.shows_parameters(now, config.train.histogram_every_evals):
             pictures.show_parameters(state.params, network, now, writer)
         meta = {'metrics': latest, 'config': as_json}
         checkpoints.save_best(now, state, meta, latest['val/top1_error'])
@@ -270,8 +272,9 @@ def attempt(
             if logging or evaluating or saving:
                 window.check_finite(now)
             if logging or now == length.total_steps:
-                latest |= window.close(now, length, clock)
-                writer.scalars(now, select(latest, 'train/'))
+                trained_on = window.close(now, length, clock)
+                writer.scalars(now, trained_on)
+                latest |= trained_on
                 line = progress.train_line(now, length, latest, network.num_classes)
                 print(line, flush=True)
                 watch.check(now, latest, state.opt_state)
@@ -298,33 +301,3 @@ def count_classes(config: ConfigDict, dataset: prepare.PreparedDataset) -> int:
             f'{dataset.num_classes} classes; 0 takes the data set’s count'
         )
     return dataset.num_classes
-
-
-def select(scalars: Scalars, prefix: str) -> Scalars:
-    """Those whose names start so."""
-    return {name: value for name, value in scalars.items() if name.startswith(prefix)}
-
-
-def next_plateau(
-    state: train_state.TrainState, latest: Scalars, config: ConfigDict
-) -> optimizer.Plateau:
-    """Takes the validation error into the plateau rule; other schedules ignore it."""
-    rule = config.optimizer.plateau
-    plateau = optimizer.update_plateau(
-        jax.device_get(state.plateau),
-        latest['val/top1_error'],
-        patience=rule.patience,
-        threshold=rule.threshold,
-        max_cuts=rule.max_cuts,
-    )
-    return jax.tree.map(
-        lambda new, old: jax.device_put(new, old.sharding), plateau, state.plateau
-    )
-
-
-def shows_parameters(now: int, length: progress.RunLength, config: ConfigDict) -> bool:
-    """Whether the kernels and histograms are due at an evaluation, and at the last."""
-    every = config.train.histogram_every_evals
-    return every > 0 and (
-        now == length.total_steps or length.evaluations(now) % every == 0
-    )

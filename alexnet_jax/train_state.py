@@ -1,6 +1,8 @@
 """The training state: what a run carries from step to step, and where it lies."""
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ from alexnet_jax import randomness
 from alexnet_jax.cpu import quick_compiler_options
 from alexnet_jax.mesh import parameter_specs, replicated
 from alexnet_jax.model import AlexNet, Network, Params, layer_shapes
-from alexnet_jax.optimizer import Plateau, initial_plateau
+from alexnet_jax.optimizer import Plateau, initial_plateau, update_plateau
 
 Array = jax.Array
 
@@ -26,6 +28,29 @@ class TrainState:
     params: Params
     opt_state: optax.OptState
     plateau: Plateau
+
+
+def take_validation_error(
+    state: TrainState, error: float, rule: Mapping[str, Any]
+) -> TrainState:
+    """Takes one validation error into the plateau rule; other schedules ignore it.
+
+    Args:
+      state: whose `plateau` the next steps read.
+      error: a fraction.
+      rule: `config.optimizer.plateau`.
+    """
+    plateau = update_plateau(
+        jax.device_get(state.plateau),
+        error,
+        patience=rule['patience'],
+        threshold=rule['threshold'],
+        max_cuts=rule['max_cuts'],
+    )
+    placed = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding), plateau, state.plateau
+    )
+    return dataclasses.replace(state, plateau=placed)
 
 
 def create_train_state(

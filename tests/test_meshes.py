@@ -11,7 +11,6 @@ pool that stands within rounding of its kink may tip over on one mesh and not on
 another, and from there the losses part (CHANGELOG.md).
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax import metrics, model, optimizer, step, train, train_state
+from alexnet_jax import metrics, model, optimizer, step, train_state
 from tests.conftest import load, network_of
 from tests.test_config import PARAMETERS
 
@@ -106,7 +105,8 @@ def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
     losses, rates, norms = [], [], []
     for number, batch in enumerate(make_batches(config, STEPS)):
         if number in (3, 6):  # the second error is no better: the rate is cut
-            state = evaluated(state, 0.9, config)
+            rule = config.optimizer.plateau
+            state = train_state.take_validation_error(state, 0.9, rule)
         state, out = train_step(state, mesh_lib.put_batch(batch, mesh, BATCH), mean)
         losses.append(float(out['sums'][0] / out['sums'][-1]))
         rates.append(float(out['learning_rate']))
@@ -147,14 +147,6 @@ def first_state(
     )
     abstract = train_state.abstract_train_state(network, tx, mesh)
     return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract))
-
-
-def evaluated(
-    state: train_state.TrainState, error: float, config: ConfigDict
-) -> train_state.TrainState:
-    """Takes a validation error into the plateau, as the training loop does."""
-    latest = {'val/top1_error': error}
-    return dataclasses.replace(state, plateau=train.next_plateau(state, latest, config))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def python(tmp_path_factory) -> Path:
     return python
 
 
-@pytest.mark.long
+@pytest.mark.installs
 def test_thingsvision_extracts_our_taps(python, shared_data, tmp_path):
     weights = narrow('released_2012')
     pytorch.write(weights, tmp_path / 'out')

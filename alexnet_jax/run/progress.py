@@ -38,6 +38,11 @@ class RunLength:
         """How many evaluations fall due by a step."""
         return int(step / self.eval_every + 1e-9)
 
+    def shows_parameters(self, step: int, every_evals: int) -> bool:
+        """Whether kernels and histograms are due at an evaluation: at the last, too."""
+        last = step == self.total_steps
+        return every_evals > 0 and (last or self.evaluations(step) % every_evals == 0)
+
 
 def run_length(
     *,
