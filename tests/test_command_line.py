@@ -201,7 +201,14 @@ MISTAKES = [
         ['--config=cifar10', '--config.data.data_dir={tmp}'],
         ['{tmp}', 'download'],
     ),
-    (['--config=demo', '--config.data.train_split=training'], ['validation']),
+    (
+        [
+            '--config=demo',
+            '--config.data.train_split=training',
+            '--config.data.training_error_split=',
+        ],
+        ['validation'],
+    ),
     (
         ['--config=demo', '--config.model.width=1', '--config.model.towers=7'],
         ['conv1', 'towers=7'],

@@ -64,14 +64,9 @@ def check_against_the_compiler(config: ConfigDict) -> None:
         whole = (batch_size, *extents)
         return jax.ShapeDtypeStruct(whole, dtype, sharding=sharding)
 
-    batch = {
-        'image': shape(stored, stored, 3, dtype=jnp.uint8),
-        'label': shape(dtype=jnp.int32),
-        'mask': shape(),
-    }
-    evaluate = step.make_eval_step(network, mesh, [(0, 0, False)])
-    compiled = evaluate.lower(  # pyrefly: ignore
-        training.abstract_state.params, batch, mean
+    predict = step.make_predict_step(network, mesh, [(0, 0, False)])
+    compiled = predict.lower(  # pyrefly: ignore
+        training.abstract_state.params, shape(stored, stored, 3, dtype=jnp.uint8), mean
     ).compile().memory_analysis()  # fmt: skip
     scratch = devices * compiled.temp_size_in_bytes
     assert wanted.evaluation.least <= scratch <= wanted.evaluation.most

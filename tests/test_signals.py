@@ -34,8 +34,9 @@ import numpy
 """,
     # As where XLA compiles in the main thread, which runs no handlers meanwhile.
     'library': """
+import hashlib
 print('here', flush=True)
-ctypes.CDLL(None).usleep(29_000_000)
+hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)
 """,
     'workers': """
 import multiprocessing
@@ -66,7 +67,7 @@ with signals.caught_signals() as caught:
 """,
 }
 BEGIN = """
-import ctypes, sys, time
+import sys, time
 from alexnet_jax.system import signals
 signals.listen()
 """

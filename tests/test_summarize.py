@@ -60,8 +60,10 @@ def test_a_run_measures_the_training_error_in_one_view_at_every_evaluation(whole
     assert all('train_view/loss' in line for line in evaluations)
     # As what it is: 70 images without crops, mirrors and dropout.
     last = trained.load(whole_run['workdir'], which='latest')
-    seen = prediction.predict(last, 'training_error', 1)
-    theirs = prediction.errors(seen.probabilities, seen.labels)
+    changes = {'data.validation_split': last.config.data.training_error_split}
+    split = prediction.open_split(last, 'validation', changes)
+    seen = prediction.predict(last, split, 1)
+    theirs = prediction.errors(seen.log_probabilities, seen.labels)
     assert len(seen.labels) == 70
     logged = evaluations[-1]
     assert logged['train_view/loss'] == pytest.approx(theirs['loss'], rel=1e-4)

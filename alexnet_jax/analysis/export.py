@@ -26,9 +26,10 @@ def export(workdir: Path, output: Path, *, which: str = 'best') -> int:
     Raises:
       ValueError: the run cannot be read, or `output` is no new folder.
     """
-    output = workdir_lib.check_place(output)
+    output = output.expanduser().absolute()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f'--output={output} is there already; name a new folder')
+    output = workdir_lib.check_place(output)
     net = trained.load(workdir, which=which)
     output.mkdir(parents=True, exist_ok=True)
     with checkpoint.Checkpoints(output) as checkpoints:

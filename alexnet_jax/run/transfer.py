@@ -73,9 +73,10 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the folder is there, or the classes have no names.
     """
-    workdir = workdir_lib.check_place(workdir)
+    workdir = workdir.expanduser().absolute()
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise ValueError(f'--workdir={workdir} is there already; name a new folder')
+    workdir = workdir_lib.check_place(workdir)
     config = config_of(weights)
     names = weights.class_names or imagenet_synsets()
     if len(names) != weights.network.num_classes:
