@@ -8,6 +8,8 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 # Which tests `make test` runs; `make test MARKS='not long'` has the peers' as well.
 MARKS ?= not long and not peers and not installs
+# Two files at a time: most of what a test does keeps one core busy.
+PYTEST = $(RUN) -m pytest -n 2 --dist loadfile
 WORKDIR ?= runs
 
 .PHONY: demo test peers-test long-test lint format tensorboard install install-dev \
@@ -17,13 +19,13 @@ demo: install
 	$(RUN) -m alexnet_jax.main --config=demo
 
 test: install-dev
-	@$(RUN) -m pytest -m '$(MARKS)'
+	@$(PYTEST) -m '$(MARKS)'
 
 peers-test: install-peers
-	@$(RUN) -m pytest -m 'peers and not long'
+	@$(PYTEST) -m 'peers and not long'
 
 long-test: install-dev
-	@$(RUN) -m pytest -m 'long and not peers and not installs'
+	@$(PYTEST) -m 'long and not peers and not installs'
 
 lint: install-dev
 	$(RUN) -m ruff check .

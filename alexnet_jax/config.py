@@ -27,6 +27,16 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ValueError: one line with the key, the value and what is allowed.
     """
+    validate_values(config)
+    config_pairs.check(config)
+
+
+def validate_values(config: ConfigDict) -> None:
+    """Checks every value by itself.
+
+    Raises:
+      ValueError: as `validate`.
+    """
     _check_values({'model.layers': config.model.layers}, {'model.layers': LAYERS})
     for name in config.model.layers:
         if name not in layer_tables(config):
@@ -41,7 +51,6 @@ def validate(config: ConfigDict) -> None:
         problem = 'is missing' if key in known else 'is not a key that anything reads'
         raise ValueError(f'config.{key} {problem}')
     _check_values(present, known)
-    config_pairs.check(config)
 
 
 def validate_data(data: ConfigDict) -> None:

@@ -60,7 +60,7 @@ def test_a_run_measures_the_training_error_in_one_view_at_every_evaluation(whole
     assert all('train_view/loss' in line for line in evaluations)
     # As what it is: 70 images without crops, mirrors and dropout.
     last = trained.load(whole_run['workdir'], which='latest')
-    changes = {'data.validation_split': last.config.data.training_error_split}
+    changes = {'validation_split': last.config.data.training_error_split}
     split = prediction.open_split(last, 'validation', changes)
     seen = prediction.predict(last, split, 1)
     theirs = prediction.errors(seen.log_probabilities, seen.labels)

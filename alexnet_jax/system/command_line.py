@@ -168,9 +168,9 @@ def checked_config(holder: flags.FlagHolder) -> ConfigDict:
             f'error: --{holder.name}=NAME is needed, such as --{holder.name}=demo; '
             f'there are {names}, and files of your own'
         )
-    # First what was given: to complete it, its data may be looked at.
+    # First each value that was given: to complete them, the data may be looked at.
     with user_errors():
-        config_lib.validate(holder.value)
+        config_lib.validate_values(holder.value)
     complete(holder)
     with user_errors():
         config_lib.validate(holder.value)
