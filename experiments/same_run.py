@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint_folder
 from alexnet_jax.system import files
 
 TIMES = {'train/images_per_second', 'train/seconds_per_step',
@@ -40,7 +40,7 @@ def digests_of(workdir: Path) -> dict[str, dict[str, str]]:
     """SHA-256 of every array of the newest and of the best checkpoint."""
     found = {}
     for kind in ('checkpoints', 'best'):
-        for step in checkpoint.saved_steps(workdir, kind)[-1:]:
+        for step in checkpoint_folder.saved_steps(workdir, kind)[-1:]:
             meta = files.read_json(workdir / kind / str(step) / 'meta' / 'metadata')
             arrays = meta['arrays']
             found[f'{kind}/{step}'] = {n: a['sha256'] for n, a in arrays.items()}

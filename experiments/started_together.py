@@ -26,7 +26,7 @@ from typing import Any
 
 from absl import app, flags
 
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint_folder
 from alexnet_jax.system import command_line, files
 from experiments import report
 from experiments.benchmark import rounds
@@ -74,7 +74,7 @@ def together(count: int, words: Sequence[object], home: Path) -> list[Record]:
 
 def digests(workdir: Path) -> dict[str, str]:
     """Of every array of the last checkpoint."""
-    step = checkpoint.saved_steps(workdir, 'checkpoints')[-1]
+    step = checkpoint_folder.saved_steps(workdir, 'checkpoints')[-1]
     meta = files.read_json(workdir / 'checkpoints' / str(step) / 'meta' / 'metadata')
     return {name: array['sha256'] for name, array in meta['arrays'].items()}
 

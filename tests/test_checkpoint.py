@@ -465,7 +465,7 @@ jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
 import jax.numpy as jnp
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint, checkpoint_folder
 
 directory, index = sys.argv[1], jax.process_index()
 if index == 1:
@@ -473,7 +473,7 @@ if index == 1:
     def read_meta(self, step):
         raise OSError('a stale file handle')
 
-    checkpoint._Directory.read_meta = read_meta
+    checkpoint_folder.CheckpointFolder.read_meta = read_meta
 with checkpoint.Checkpoints(directory) as checkpoints:
     print(checkpoints.best_error, checkpoints.save_best(9, {'w': jnp.ones(3)}, {}, 0.5))
 """

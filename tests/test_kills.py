@@ -10,7 +10,7 @@ import pytest
 
 from alexnet_jax import train
 from alexnet_jax.data import pipeline
-from alexnet_jax.run import checkpoint, events
+from alexnet_jax.run import checkpoint_folder, events
 from experiments import same_run
 from tests import snapshots
 from tests.conftest import ONE_DEVICE, end, free_port, make_small, start
@@ -152,7 +152,7 @@ def test_a_signal_in_an_evaluation_stops_it_and_the_next_start_makes_it(
         train.train_and_evaluate(config, tmp_path)
     assert stopped.value.code == 130
     assert max(line['step'] for line in same_run.metrics_of(tmp_path)) == 10
-    meta = checkpoint.newest_meta(tmp_path)
+    meta = checkpoint_folder.newest_meta(tmp_path)
     assert meta['evaluated'] is False and validations[2:] == []
     monkeypatch.undo()
     train.train_and_evaluate(config, tmp_path)
@@ -171,4 +171,4 @@ def test_config_lives_in_the_checkpoints(killed, tmp_path):
             (workdir / 'config.json').write_text(content)
         with pytest.raises(ValueError, match=r'learning_rate=0.001, and you asked'):
             train.train_and_evaluate(other, workdir)
-    assert checkpoint.newest_meta(workdir)['config'] == json.loads(as_json)
+    assert checkpoint_folder.newest_meta(workdir)['config'] == json.loads(as_json)

@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax import config as config_lib
 from alexnet_jax import replay, train
 from alexnet_jax.data import pipeline
-from alexnet_jax.run import checkpoint, health
+from alexnet_jax.run import checkpoint_folder, health
 from tests.conftest import load, make_small, network_of, read_metrics
 
 # A batch whose colours no float32 can hold comes two steps after a checkpoint.
@@ -47,7 +47,7 @@ def test_it_leaves_a_dump_from_which_the_step_runs_again(values, bad_batch, tmp_
     assert '\n' not in line and 'checkpoint of step 6' in line
     folder = tmp_path / 'nonfinite' / '8'
     assert f'main --replay={folder} ' in line
-    assert checkpoint.saved_steps(tmp_path, 'checkpoints') == [6]
+    assert checkpoint_folder.saved_steps(tmp_path, 'checkpoints') == [6]
     assert max(line['step'] for line in read_metrics(tmp_path)) == 6
 
     text = replay.replay(replay.read(folder))
@@ -55,11 +55,11 @@ def test_it_leaves_a_dump_from_which_the_step_runs_again(values, bad_batch, tmp_
     (row,) = [x.split() for x in text.splitlines() if x.startswith('conv1/kernel')]
     before, after = row[1], row[-3:]
     assert np.isfinite(float(before)) and after == ['900', 'of', '900']
-    assert checkpoint.saved_steps(folder, 'checkpoints') == [6, 7]
+    assert checkpoint_folder.saved_steps(folder, 'checkpoints') == [6, 7]
     # The state before the step is there now: no step but this one is made.
     assert replay.replay(replay.read(folder)) == text
     # The run itself stands where it stood.
-    assert checkpoint.saved_steps(tmp_path, 'checkpoints') == [6]
+    assert checkpoint_folder.saved_steps(tmp_path, 'checkpoints') == [6]
     with pytest.raises(ValueError, match='is no dump'):
         replay.read(tmp_path)
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from alexnet_jax.run import checkpoint, config_file, trained
+from alexnet_jax.run import checkpoint, checkpoint_folder, config_file, trained
 from alexnet_jax.run import workdir as workdir_lib
 from tests.conftest import make_small
 
@@ -48,7 +48,7 @@ def test_checkpoints_of_an_unknown_config_are_refused(finished, config, monkeypa
 
 
 def test_the_best_of_an_earlier_run_is_set_aside(finished):
-    (step,) = checkpoint.saved_steps(finished, 'best')
+    (step,) = checkpoint_folder.saved_steps(finished, 'best')
     before = sorted(p.name for p in (finished / 'best' / str(step)).iterdir())
     with checkpoint.Checkpoints(finished) as checkpoints:
         assert checkpoints.set_best_aside() == [step]
@@ -86,6 +86,6 @@ def test_a_file_in_the_place_of_checkpoints_is_found_before_training(tmp_path, n
 def test_the_config_is_kept_with_every_checkpoint(whole_run, config):
     as_json = json.loads(json.dumps(config_file.to_json(config)))
     for kind in ('checkpoints', 'best'):
-        for step in checkpoint.saved_steps(whole_run['workdir'], kind):
+        for step in checkpoint_folder.saved_steps(whole_run['workdir'], kind):
             folder = whole_run['workdir'] / kind / str(step) / 'meta' / 'metadata'
             assert json.loads(folder.read_text())['meta']['config'] == as_json

@@ -1,6 +1,7 @@
 """What a run leaves behind and says of itself.
 
-checkpoint  saving, verifying and restoring (orbax); digests says what is compared
+checkpoint  a workdir's latest steps and its best; checkpoint_folder saves, verifies and
+            restores one step (orbax), digests says what is compared
 trained     a workdir's best network, and layers that another run takes from it
 workdir     whether a folder can be used for a run, and whose it is
 writers     metrics.jsonl and TensorBoard (clu); events takes its files back to a step

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.run import checkpoint
+from alexnet_jax.run import checkpoint_folder
 from alexnet_jax.system import files
 
 # Of a workdir's config.json. 1, without an entry, is version 0.1's.
@@ -32,7 +32,7 @@ def read(workdir: Path) -> ConfigDict:
         raise ValueError(f'{workdir} holds no run: there is no {path.name} in it')
     as_json = files.read_json(path)
     if not isinstance(as_json, dict) or 'model' not in as_json:
-        as_json = (checkpoint.newest_meta(workdir) or {}).get('config')
+        as_json = (checkpoint_folder.newest_meta(workdir) or {}).get('config')
     if as_json is None:
         raise ValueError(
             f'{path} is damaged, and no checkpoint says what was in it; start the '

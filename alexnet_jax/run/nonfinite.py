@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.run import checkpoint, inputs
+from alexnet_jax.run import checkpoint_folder, inputs
 from alexnet_jax.system import files, processes
 
 
@@ -29,7 +29,7 @@ class NonFiniteLossError(Exception):
 
 def cuts_so_far(workdir: Path) -> int:
     """How often the rate of the run in a workdir was cut, by its newest checkpoint."""
-    meta = checkpoint.newest_meta(workdir) or {}
+    meta = checkpoint_folder.newest_meta(workdir) or {}
     return processes.from_first(meta.get('rate_cuts', 0))
 
 
@@ -53,7 +53,7 @@ def next_cut(
     dump = dump_folder(workdir, error.step)
     again = f'main --replay={dump} runs that step again'
     allowed, factor = config.train.nonfinite.retries, config.train.nonfinite.factor
-    steps = checkpoint.saved_steps(workdir, 'checkpoints')
+    steps = checkpoint_folder.saved_steps(workdir, 'checkpoints')
     latest = f'the checkpoint of step {steps[-1]}' if steps else 'the beginning'
     if cuts >= allowed:
         tried = f' after {cuts} cuts of the rate' if cuts else ''
@@ -87,7 +87,7 @@ def write_dump(workdir: Path, error: NonFiniteLossError, cuts: int) -> None:
     folder.mkdir(parents=True)
     for name in ('config.json', *inputs.FILES):
         shutil.copy(workdir / name, folder)
-    steps = checkpoint.saved_steps(workdir, 'checkpoints')
+    steps = checkpoint_folder.saved_steps(workdir, 'checkpoints')
     for step in steps[-1:]:
         name = Path('checkpoints', str(step))
         shutil.copytree(workdir / name, folder / name, copy_function=_link)

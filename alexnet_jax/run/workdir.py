@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.run import checkpoint, config_file
+from alexnet_jax.run import checkpoint, checkpoint_folder, config_file
 from alexnet_jax.system import locks, processes
 from alexnet_jax.system.files import read_json
 
@@ -105,7 +105,9 @@ def check_contents(workdir: Path, config: ConfigDict) -> None:
         config_file.check_format(as_json, workdir)
     else:
         as_json = None
-    steps = [checkpoint.saved_steps(workdir, kind) for kind in ('checkpoints', 'best')]
+    steps = [
+        checkpoint_folder.saved_steps(workdir, kind) for kind in ('checkpoints', 'best')
+    ]
     if not any(steps):
         return
     if not steps[0] and (workdir / 'result.json').exists():
@@ -113,7 +115,7 @@ def check_contents(workdir: Path, config: ConfigDict) -> None:
             f'{workdir} holds a finished run whose checkpoints were removed: to train '
             'again take another --workdir, or move its best/ and result.json away'
         )
-    before = (checkpoint.newest_meta(workdir) or {}).get('config', as_json)
+    before = (checkpoint_folder.newest_meta(workdir) or {}).get('config', as_json)
     if before is None:
         raise ValueError(
             f'{workdir} holds checkpoints, and neither they nor config.json say of '
