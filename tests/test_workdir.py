@@ -40,7 +40,7 @@ def test_a_run_that_left_no_checkpoint_may_begin_with_another_config(finished, c
 
 
 def test_checkpoints_of_an_unknown_config_are_refused(finished, config, monkeypatch):
-    monkeypatch.setattr(checkpoint, 'newest_meta', lambda workdir: {'metrics': {}})
+    monkeypatch.setattr(checkpoint_folder, 'newest_meta', lambda workdir: {'metrics': {}})
     workdir_lib.check_contents(finished, config)  # config.json says it
     (finished / 'config.json').unlink()
     with pytest.raises(ValueError, match=r'neither they nor config\.json'):
@@ -63,7 +63,7 @@ def test_a_damaged_config_is_read_from_the_checkpoints(finished, monkeypatch):
     (finished / 'config.json').write_text('{"format": 2, "mod')
     network = trained.load(finished).network
     assert network.layers[0].name == 'conv1'
-    monkeypatch.setattr(checkpoint, 'newest_meta', lambda workdir: None)
+    monkeypatch.setattr(checkpoint_folder, 'newest_meta', lambda workdir: None)
     with pytest.raises(ValueError, match=r'config\.json is damaged'):
         trained.load(finished)
 
