@@ -40,7 +40,9 @@ def test_a_run_that_left_no_checkpoint_may_begin_with_another_config(finished, c
 
 
 def test_checkpoints_of_an_unknown_config_are_refused(finished, config, monkeypatch):
-    monkeypatch.setattr(checkpoint_folder, 'newest_meta', lambda workdir: {'metrics': {}})
+    monkeypatch.setattr(
+        checkpoint_folder, 'newest_meta', lambda workdir: {'metrics': {}}
+    )
     workdir_lib.check_contents(finished, config)  # config.json says it
     (finished / 'config.json').unlink()
     with pytest.raises(ValueError, match=r'neither they nor config\.json'):
