@@ -70,11 +70,13 @@ PROCESS = """
 import json
 import sys
 from pathlib import Path
+import jax
 from alexnet_jax import train
 from alexnet_jax.system import processes
 from tests import snapshots
 from tests.conftest import make_small
 
+jax.config.update('jax_num_cpu_devices', 1)  # conftest has 4
 workdir, target, cuts, values = sys.argv[1:]
 config = make_small(json.loads(values))
 processes.start(config.distributed)
