@@ -203,6 +203,16 @@ LINES = [
         '%a = f32[6]{0} all-reduce(%x), replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%r',
         [Collective('all-reduce', 'data', (24,))],
     ),
+    (  # as jax 0.12 has it
+        '%a = f32[8,4]{1,0} all-gather(%x), '
+        "replica_groups=mesh['data'=2,'tower'=2] {'tower'}, dimensions={1}",
+        [Collective('all-gather', 'tower', (8 * 4 * 4,))],
+    ),
+    (
+        '%a = f32[6]{0} all-reduce(%x), '
+        "replica_groups=mesh['data'=2,'tower'=2] {'data'}, to_apply=%r",
+        [Collective('all-reduce', 'data', (24,))],
+    ),
     (
         '%a = f32[6]{0} all-reduce(%x), replica_groups={}, to_apply=%r',
         [Collective('all-reduce', 'data+tower', (24,))],

@@ -20,6 +20,8 @@ _OPERATION = re.compile(
 _ARRAY = re.compile(r'\b([a-z]+)(\d*)\w*\[([\d,]*)\]')
 _LISTED = re.compile(r'(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}')
 _IOTA = re.compile(r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
+_NAMED = re.compile(r'replica_groups=mesh\[([^\]]+)\]\s*\{([^}]*)\}')
+_AXIS = re.compile(r"'(\w+)'=(\d+)")
 
 
 def lower_step(config: ConfigDict, training: build.Training) -> jax.stages.Lowered:
@@ -81,7 +83,11 @@ def collectives(hlo_text: str, axes: Mapping[str, int]) -> list[Collective]:
 
 
 def _groups(attributes: str, devices: int) -> list[list[int]]:
-    """The devices that act together; {} is one group of all, `[2,2]<=[4]` an iota."""
+    """The devices that act together.
+
+    `{}` is one group of all, `[2,2]<=[4]` an iota, and jax 0.12 names the axes:
+    `mesh['data'=2,'tower'=2] {'tower'}`.
+    """
     if listed := _LISTED.search(attributes):
         groups = re.findall(r'\{([\d,]+)\}', listed[1])
         return [_integers(group) for group in groups] or [list(range(devices))]
@@ -90,6 +96,13 @@ def _groups(attributes: str, devices: int) -> list[list[int]]:
         if iota[3]:
             grid = grid.transpose(_integers(iota[3]))
         return grid.reshape(_integers(iota[1])).tolist()
+    if named := _NAMED.search(attributes):
+        sizes = {name: int(size) for name, size in _AXIS.findall(named[1])}
+        members = re.findall(r"'(\w+)'", named[2])
+        order = [name for name in sizes if name not in members] + members
+        grid = np.arange(devices).reshape(tuple(sizes.values()))
+        grid = grid.transpose([list(sizes).index(name) for name in order])
+        return grid.reshape(-1, math.prod(sizes[name] for name in members)).tolist()
     raise ValueError(f'no groups of devices that are known here: {attributes[:200]}')
 
 
