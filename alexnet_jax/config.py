@@ -127,10 +127,12 @@ def why_not_read(key: str, config: ConfigDict) -> str:
     return f'is not read: {leaf!r} is not among its steps {tuple(table.steps)}'
 
 
-def flat(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Yields every value with its dotted key."""
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
+def flat(
+    table: ConfigDict | Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+    """Yields every value with its dotted key, of a config or of plain nested dicts."""
+    for key, value in table.items():
+        if isinstance(value, (ConfigDict, Mapping)):
             yield from flat(value, f'{prefix}{key}.')
         else:
             yield f'{prefix}{key}', value

@@ -2,12 +2,13 @@
 
 import functools
 import importlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax import config as config_lib
 from alexnet_jax import model
 from alexnet_jax.formats.weights import (
     Preprocessing,
@@ -88,7 +89,7 @@ def _differences(
 ) -> dict[str, str]:
     """The keys in which a table is not the shipped one's function, each with both."""
     found, shipped = (
-        dict(_flat(_function(each, but))) for each in (table, _tables()[name])
+        dict(config_lib.flat(_function(each, but))) for each in (table, _tables()[name])
     )
     return {
         key: f'{key} is {found.get(key, "absent")} there and '
@@ -248,14 +249,6 @@ def _function(table: Mapping[str, Any], but: Collection[str] = ()) -> Any:
         for key, value in table.items()
         if key not in unread
     }
-
-
-def _flat(table: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}', value
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """The config of a run as its workdir keeps it, and whether another one continues it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     Returns:
       Phrases `key=old, and you asked for new`; empty if the run can go on.
     """
-    before, after = dict(_flat_json(old)), dict(_flat_json(new))
+    before, after = dict(config_lib.flat(old)), dict(config_lib.flat(new))
     return [
         f'{key}={before.get(key, "absent")}, and you asked for '
         f'{after.get(key, "absent")}'
@@ -84,11 +83,3 @@ def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if not config_lib.may_change_on_resume(key)
         and before.get(key) != after.get(key)
     ]
-
-
-def _flat_json(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat_json(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}', value
