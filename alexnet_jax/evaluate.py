@@ -33,7 +33,7 @@ from absl import app, flags, logging
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.analysis import ensembles, report, submission, views
 from alexnet_jax.data import sources
-from alexnet_jax.run import config_file, progress
+from alexnet_jax.run import config_file, data_changes, progress
 from alexnet_jax.system import (
     command_line,
     compilation_cache,
@@ -42,14 +42,6 @@ from alexnet_jax.system import (
 )
 
 SPLITS = ('validation', 'test', 'train')
-_changes: dict[str, Any] = {}  # of config.data, by the command line
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; --config.data.key=value changes the config of the workdir."""
-    argv, changes = command_line.take_data_changes(argv, config_file.read)
-    _changes.update(changes)
-    return command_line.parse_flags(argv)
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -83,7 +75,8 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit('error: --workdir=DIR is needed, the folder of a run')
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
-    elsewhere = f'{_changes["source"]}-' if 'source' in _changes else ''
+    changes = data_changes.CHANGES
+    elsewhere = f'{changes["source"]}-' if 'source' in changes else ''
     name = f'{elsewhere}{_SPLIT.value}-{_VIEWS.value}view'
     out = Path(_OUT.value) if _OUT.value else workdirs[0] / f'evaluation-{name}.json'
     if _OUT.value and not os.access(out.parent, os.W_OK | os.X_OK):
@@ -104,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
                 views=_VIEWS.value,
                 split=_SPLIT.value,
                 which=_CHECKPOINT.value,
-                changes=_changes,
+                changes=changes,
             )
         except sources.NoLabelsError:
             _guess(workdirs, Path(_OUT.value or workdirs[0] / f'submission-{name}.txt'))
@@ -116,8 +109,8 @@ def main(argv: Sequence[str]) -> None:
             'views': _VIEWS.value,
             'rows': evaluation.rows,
         }
-        if _changes:
-            content['config.data'] = _changes
+        if changes:
+            content['config.data'] = changes
         files.write_json(out, content)
         print(table(evaluation.rows))
         if _REPORT.value:
@@ -142,7 +135,7 @@ def _guess(workdirs: Sequence[Path], out: Path) -> None:
         split=_SPLIT.value,
         which=_CHECKPOINT.value,
         views=_VIEWS.value,
-        changes=_changes,
+        changes=data_changes.CHANGES,
         class_numbers=Path(_CLASS_NUMBERS.value) if _CLASS_NUMBERS.value else None,
     )
     print(
@@ -186,4 +179,4 @@ if __name__ == '__main__':
         None,
         "For a split without labels: the development kit's map_clsloc.txt.",
     )
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=data_changes.parse_flags)

@@ -11,6 +11,11 @@ run cannot be gone on with from it.
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet_jax.system import signals
+
+if __name__ == '__main__':
+    signals.listen()
+
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import export

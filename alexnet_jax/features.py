@@ -16,28 +16,19 @@ read them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from alexnet_jax.system import huge_pages, tensorflow_log
+from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
+    signals.listen()
     huge_pages.enable()
 
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import feature_files, features, net, views
-from alexnet_jax.run import config_file
+from alexnet_jax.run import data_changes
 from alexnet_jax.system import command_line, compilation_cache
-
-_changes: dict[str, Any] = {}  # of config.data, by the command line
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; --config.data.key=value changes the config of the workdir."""
-    argv, changes = command_line.take_data_changes(argv, config_file.read)
-    _changes.update(changes)
-    return command_line.parse_flags(argv)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,7 +56,9 @@ def main(argv: Sequence[str]) -> None:
             # It imports TensorFlow, which files do not need.
             from alexnet_jax.analysis import prepared_split
 
-            pictures = prepared_split.open_split(trained, _SPLIT.value, _changes)
+            pictures = prepared_split.open_split(
+                trained, _SPLIT.value, data_changes.CHANGES
+            )
             count = pictures.count
         written, bad = features.write(
             trained,
@@ -115,4 +108,4 @@ if __name__ == '__main__':
         'Features that are held; more are written in numbered parts.',
         lower_bound=1e-6,
     )
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=data_changes.parse_flags)

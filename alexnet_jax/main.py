@@ -16,7 +16,7 @@ from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
-    signals.listen()
+    signals.listen(goes_on=True)
     huge_pages.enable()
 
 from absl import app, flags, logging

@@ -15,28 +15,19 @@ error on the queries. The training images must be at hand; --config.data.data_di
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from alexnet_jax.system import huge_pages, tensorflow_log
+from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
+    signals.listen()
     huge_pages.enable()
 
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import drawing, features, net
-from alexnet_jax.run import config_file
+from alexnet_jax.run import data_changes
 from alexnet_jax.system import command_line, compilation_cache, files, tables
-
-_changes: dict[str, Any] = {}  # of config.data, by the command line
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; --config.data.key=value changes the config of the workdir."""
-    argv, changes = command_line.take_data_changes(argv, config_file.read)
-    _changes.update(changes)
-    return command_line.parse_flags(argv)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,12 +55,14 @@ def main(argv: Sequence[str]) -> None:
             prepared_split,
         )
 
-        train = prepared_split.open_split(trained, 'train', _changes, _LIMIT.value)
+        train = prepared_split.open_split(
+            trained, 'train', data_changes.CHANGES, _LIMIT.value
+        )
         if not _SPLIT.value:
             _, queries = features.files_of(trained, paths)
         else:
             queries = prepared_split.open_split(
-                trained, _SPLIT.value, _changes, _QUERIES.value
+                trained, _SPLIT.value, data_changes.CHANGES, _QUERIES.value
             )
             asked, among = queries.split, train.split
             if (asked.dataset.directory, asked.instruction) == (
@@ -143,4 +136,4 @@ if __name__ == '__main__':
     _FIGURE = flags.DEFINE_string('figure', None, 'The picture (png, svg, pdf).')
     _SHOWN = flags.DEFINE_integer('shown', 5, 'Queries in the picture.', lower_bound=1)
     _OUTPUT = flags.DEFINE_string('output', None, 'JSON file for all neighbours.')
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=data_changes.parse_flags)

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from alexnet_jax.system import huge_pages
+from alexnet_jax.system import huge_pages, signals
 
 if __name__ == '__main__':
+    signals.listen()
     huge_pages.enable()
 
 from absl import app, flags, logging

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from alexnet_jax.system import signals
 
 if __name__ == '__main__':
-    signals.listen()
+    signals.listen(goes_on=True)
 
 from absl import app, flags, logging
 

@@ -14,9 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_jax.system import tensorflow_log
+from alexnet_jax.system import signals, tensorflow_log
 
 tensorflow_log.silence()
+if __name__ == '__main__':
+    signals.listen()
 
 from absl import app, flags, logging
 

@@ -13,7 +13,6 @@ each; what is there is kept, so that a killed experiment goes on.
 import collections
 import contextlib
 import hashlib
-import json
 import os
 import random
 import re
@@ -29,8 +28,10 @@ from typing import Any
 from absl import app, flags
 
 from alexnet_jax.system import command_line, files
-from experiments import report, same_run
+from experiments import same_run
 from experiments.benchmark import rounds
+from experiments.journal import Journal
+from experiments.report import Report
 
 VALUES = {
     'model.width': 0.25,
@@ -165,7 +166,7 @@ def one_round(kind: str, each: int, whole: Path, seed: int) -> Record:
         }
 
 
-def as_report(lines: Sequence[Record], machine: Record) -> list[Any]:
+def as_report(lines: Sequence[Record], machine: Record) -> Report:
     """The counts as a table."""
     table = [['killed in', 'kills', 'commands let end', 'the same', 'tracebacks']]
     total: collections.Counter[str] = collections.Counter()
@@ -187,28 +188,18 @@ def as_report(lines: Sequence[Record], machine: Record) -> list[Any]:
 def main(argv: list[str]) -> None:
     """Goes on with the kills and writes the table."""
     command_line.reject_positionals(argv)
-    out = Path(_OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / 'rounds.jsonl'
-    lines: list[Record] = []
-    if path.exists():
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    journal = Journal(command_line.local_path('out', _OUT.value))
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name, 'whole')
         whole.mkdir()
         for kind in ('preparation', 'training'):  # undisturbed
             if finish(kind, whole):
                 raise RuntimeError((whole / 'output.txt').read_text())
-        while sum(line['kills'] for line in lines) < _KILLS.value:
-            kind = KINDS[len(lines) % len(KINDS)]
-            line = one_round(kind, _EACH.value, whole, seed=len(lines))
-            lines.append(line)
-            with path.open('a') as file:
-                file.write(json.dumps(line) + '\n')
-            print(json.dumps(line), flush=True)
-    summary = as_report(lines, rounds.machine())
-    (out / 'table.md').write_text(report.as_markdown(summary) + '\n')
-    print(report.as_text(summary))
+        while sum(line['kills'] for line in journal.lines) < _KILLS.value:
+            number = len(journal.lines)
+            kind = KINDS[number % len(KINDS)]
+            journal.append(one_round(kind, _EACH.value, whole, seed=number))
+    journal.write_table(as_report(journal.lines, rounds.machine()))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,6 @@ is there is kept, so that a killed experiment goes on.
 """
 
 import collections
-import json
 import os
 import subprocess
 import sys
@@ -28,8 +27,9 @@ from absl import app, flags
 
 from alexnet_jax.run import checkpoint_folder
 from alexnet_jax.system import command_line, files
-from experiments import report
 from experiments.benchmark import rounds
+from experiments.journal import Journal
+from experiments.report import Report
 
 COUNTS = (2, 3, 10)
 RUN = (
@@ -162,7 +162,7 @@ def alone() -> tuple[dict[str, str], dict[str, str]]:
         return run, contents(Path(home))
 
 
-def as_report(lines: Sequence[Record], machine: Record) -> list[Any]:
+def as_report(lines: Sequence[Record], machine: Record) -> Report:
     """The counts as a table."""
     table = [['started', 'rounds', 'commands', 'how they ended', 'the same', 'traces']]
     keys = dict.fromkeys((line['what'], line['count']) for line in lines)
@@ -192,30 +192,15 @@ def as_report(lines: Sequence[Record], machine: Record) -> list[Any]:
 def main(argv: list[str]) -> None:
     """Goes on with the rounds and writes the table."""
     command_line.reject_positionals(argv)
-    out = Path(_OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / 'rounds.jsonl'
-    lines = (
-        [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
-    )
+    journal = Journal(command_line.local_path('out', _OUT.value))
     run, prepared = alone()
     for number in range(1, _ROUNDS.value + 1):
         for count in COUNTS:
             for start, expected in ((start_runs, run), (start_preparations, prepared)):
-                done = sum(
-                    (x['function'], x['count']) == (start.__name__, count)
-                    for x in lines
-                )
-                if done >= number:
-                    continue
-                line = {'function': start.__name__} | start(count, expected)
-                lines.append(line)
-                with path.open('a') as file:
-                    file.write(json.dumps(line) + '\n')
-                print(f'round {number}: {json.dumps(line)}', flush=True)
-    summary = as_report(lines, rounds.machine())
-    (out / 'table.md').write_text(report.as_markdown(summary) + '\n')
-    print(report.as_text(summary))
+                about = {'function': start.__name__, 'count': count}
+                if journal.count(**about) < number:
+                    journal.append(about | start(count, expected))
+    journal.write_table(as_report(journal.lines, rounds.machine()))
 
 
 if __name__ == '__main__':

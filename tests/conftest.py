@@ -244,7 +244,7 @@ def run_here(module: str, *arguments: object) -> Ended:
         patch.chdir(REPOSITORY)
         patch.setattr(sys, 'argv', [module, *map(str, arguments)])
         patch.setenv('JAX_NUM_CPU_DEVICES', '4')  # which there are
-        patch.setattr(signals, 'listen', lambda: None)  # they are pytest's
+        patch.setattr(signals, 'listen', lambda **_: None)  # they are pytest's
         status = 0
         try:
             runpy.run_module(module, run_name='__main__', alter_sys=True)

@@ -148,11 +148,12 @@ def test_a_benchmark_without_its_peer_says_what_to_install(name, monkeypatch):
         module_of(name).measure(options)
 
 
-def test_the_input_benchmark_says_that_it_needs_photographs(monkeypatch):
+@pytest.mark.parametrize('name', ['pipeline', 'predict'])
+def test_a_benchmark_says_that_it_needs_photographs(name, monkeypatch):
     monkeypatch.setattr(rounds, 'require_pytorch', lambda: None)
     options = rounds.Options(1, [2], ['float32'], 'cpu', None)
     with pytest.raises(ValueError, match='--data_dir=DIR'):
-        module_of('pipeline').measure(options)
+        module_of(name).measure(options)
 
 
 def module_of(name: str) -> ModuleType:

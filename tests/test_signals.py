@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: one line and the right status, whatever a command is doing."""
 
-import re
 import signal
 import subprocess
 import time
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import signalled
 from tests.conftest import as_flags, end, start
 
 # What a command does where a signal finds it. Each prints `here` when it is there.
@@ -69,7 +69,7 @@ with signals.caught_signals() as caught:
 BEGIN = """
 import sys, time
 from alexnet_jax.system import signals
-signals.listen()
+signals.listen(goes_on=True)
 """
 SAID = 'signal {}{}: stopped; the same command goes on from what is saved\n'
 
@@ -129,22 +129,13 @@ def test_a_signal_that_comes_while_python_starts_is_not_lost():
     process.send_signal(signal.SIGINT)
     process.stdin.write('\n')
     ended = end(process, timeout=20)
-    assert (ended.status, ended.err) == (130, SAID.format(2, ''))
-
-
-PLACES = {
-    'imports': '',
-    'preparation': 'preparing|rendering',
-    'overview': '^workdir: ',
-    'step': r'^ +5 ',
-    'evaluation': '^ +validation: ',
-}
+    assert (ended.status, ended.err) == (130, 'signal 2: stopped\n')
 
 
 @pytest.mark.long
 @pytest.mark.parametrize('times', [1, 2])
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('place', signalled.PLACES)
 def test_a_run_ends_in_every_phase(small_values, tmp_path, place, number, times):
     values = small_values | {'train.log_every_steps': 1}
     values |= {'train.eval_every_epochs': 0.012}
@@ -152,13 +143,7 @@ def test_a_run_ends_in_every_phase(small_values, tmp_path, place, number, times)
         values |= {'data.data_dir': tmp_path / 'a', 'data.prepared_dir': tmp_path / 'b'}
     command = ('-m', 'alexnet_jax.main', '--config=demo', *as_flags(values))
     process = start(*command, f'--workdir={tmp_path / "run"}')
-    assert process.stdout and process.stderr
-    if place == 'imports':
-        time.sleep(0.5)
-    else:
-        for line in process.stdout:
-            if re.search(PLACES[place], line):
-                break
+    signalled.await_place(process, place)
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.system import config_arguments
+from alexnet_jax.system import config_arguments, signals
 
 flags.disclaim_key_flags()  # --config is a flag of the command that defines it
 
@@ -41,7 +41,8 @@ def define_config(name: str = 'config') -> flags.FlagHolder:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; a mistake, or --help, ends the program."""
+    """Parses the flags; a mistake, --help or a signal ends the program."""
+    signals.listen()
     ours = [name for name in _CONFIG_FLAGS if name in flags.FLAGS]
     words = {word.lstrip('-') for word in argv[1:] if word.startswith('-')}
     with user_errors():

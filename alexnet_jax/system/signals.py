@@ -17,15 +17,20 @@ from collections.abc import Iterator
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 _listening = False
+_goes_on = False  # the same command, from what is saved
 _caught: list[int] | None = None  # of the loop that saves before it stops
 
 
-def listen() -> None:
+def listen(*, goes_on: bool = False) -> None:
     """From now on a signal ends this command in one line, with 128 + its number.
 
     Call it first of all, and again after what installs handlers of its own.
+
+    Args:
+      goes_on: the same command goes on where it stood, which the line then says.
     """
-    global _listening
+    global _listening, _goes_on
+    _goes_on = _goes_on or goes_on
     for number in NUMBERS:
         signal.signal(number, lambda *_: None)
     if not _listening:
@@ -106,8 +111,8 @@ def _end(number: int) -> None:
     again = ' again' if _caught else ''
     with contextlib.suppress(OSError, ValueError):
         # Not through sys.stderr, whose lock the main thread may hold.
-        line = f'signal {number}{again}: stopped; the same command goes on from what'
-        os.write(2, f'{line} is saved\n'.encode())
+        then = '; the same command goes on from what is saved' if _goes_on else ''
+        os.write(2, f'signal {number}{again}: stopped{then}\n'.encode())
     # Not imported for this alone.
     if 'multiprocessing' in sys.modules:
         for child in sys.modules['multiprocessing'].active_children():

@@ -8,6 +8,7 @@ layer_times                    our step, layer by layer
 input_rate                     input pipelines on photographs
 growth                         laws (fits) of the step (step_growth) and of the input
                                (input_growth, on a generated_set)
+prediction                     photographs through predict, and the command on one
 scaling, startup               more devices; from the command to the first step
 
 `rounds.py` measures contenders in turn, each in a process of its own (`worker.py`) that
@@ -22,6 +23,10 @@ BENCHMARKS = {
     'pipeline': (
         'input_rate',
         'images a second of the input, against DataLoader and tf.data',
+    ),
+    'predict': (
+        'prediction',
+        '1,000 photographs through predict, against its two halves alone',
     ),
     'scaling': ('scaling', 'one device and core against two'),
     'growth': ('growth', 'time and memory against batch, width, records and steps'),

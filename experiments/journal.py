@@ -1,0 +1,41 @@
+"""A record that grows by a line of JSON a round, so that it goes on where it stood."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.system import files
+from experiments import report
+from experiments.report import Report
+
+Line = dict[str, Any]
+
+
+class Journal:
+    """`<folder>/rounds.jsonl`, and the table that is made of its lines."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lines: list[Line] = []
+        self._folder = folder
+        self._path = folder / 'rounds.jsonl'
+        if self._path.exists():
+            text = self._path.read_text()
+            self.lines = [json.loads(line) for line in text.splitlines()]
+
+    def append(self, line: Line) -> None:
+        """Adds a round and prints it."""
+        self.lines.append(line)
+        with self._path.open('a') as file:
+            file.write(json.dumps(line) + '\n')
+        print(json.dumps(line), flush=True)
+
+    def count(self, **values: object) -> int:
+        """How many lines have these values."""
+        return sum(values.items() <= line.items() for line in self.lines)
+
+    def write_table(self, made: Report) -> None:
+        """Writes `table.md` and prints it."""
+        table = report.as_markdown(made) + '\n'
+        files.write_atomically(self._folder / 'table.md', table)
+        print(report.as_text(made))
