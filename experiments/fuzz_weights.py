@@ -10,11 +10,14 @@ them, and the same command goes on where it stopped.
 """
 
 import collections
+import io
+import pickle
 import random
 import resource
 import struct
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from alexnet_jax import model
-from alexnet_jax.formats import networks, protobuf, registry
+from alexnet_jax.formats import caffe, networks, protobuf, registry, torch_files
 from alexnet_jax.formats.weights import Weights
 from alexnet_jax.system import command_line, files
 
@@ -36,6 +39,14 @@ MEMORY = 12 * 2**30  # bytes of address space, of which the libraries take most
 _INTERESTING = (
     b'\0', b'\x7f', b'\x80', b'\xff', b'\xff\xff\xff\xff', b'\xff' * 9 + b'\x7f',
     struct.pack('<q', 10**12), struct.pack('<i', -1), struct.pack('<I', 2**31),
+)  # fmt: skip
+_PICKLED = (
+    b'\x80\x02', b'}', b']', b'(', b'u', b's', b'a', b'e', b't', b'\x85', b'\x86', b'R',
+    b'b', b'Q', b'q\x01', b'h\x01', b'.', b'K\x01', b'N', b'\x89', b'J\xff\xff\xff\x7f',
+    b'X\x07\0\0\0storage', b'X\x01\0\0\x000', b'X\x03\0\0\0cpu',
+    b'\x8a\x08' + b'\xff' * 8,
+    b'ctorch\nFloatStorage\n', b'ccollections\nOrderedDict\n', b'cos\nsystem\n',
+    b'ctorch._utils\n_rebuild_tensor_v2\n', b'c__builtin__\neval\n',
 )  # fmt: skip
 _PIECES: dict[str, tuple[bytes, ...]] = {
     'caffe': (
@@ -58,6 +69,21 @@ _PIECES: dict[str, tuple[bytes, ...]] = {
         b'{', b'}', b'"a":', b'"dtype":"F32"', b'"shape":[1000000,1000000]',
         b'"data_offsets":[0,4]', b',', b'"__metadata__":', b'[', b']',
     ),
+    'mean': (
+        b'\x08', b'\x10', b'\x18', b'\x20', b'\x2a', b'\x3a', b'\x03', b'\x02',
+        b'\x00\x00\x80\x3f', protobuf.write([(7, [(1, [10**6])])]),
+    ),
+    'torchvision': _PICKLED,
+    'torchvision_legacy': _PICKLED,
+    'onnx': (
+        b'\x3a', b'\x0a', b'\x12', b'\x2a', b'\x72', b'\x08', b'\x10', b'\x22', b'\x04',
+        b'Conv', b'Gemm', b'network', b'mean_image', b'conv1.weight', b'{"layers":[',
+        struct.pack('<B', 0x4A) + b'\xff\xff\xff\x7f',
+    ),
+    'onnx_chain': (
+        b'\x3a', b'\x0a', b'\x12', b'\x2a', b'\x08', b'\x10', b'\x22', b'\x04', b'Conv',
+        b'LRN', b'MaxPool', b'Gemm', b'Relu', b'Reshape', b'group', b'pads', b'strides',
+    ),
     'prototxt': (
         b'layer', b'{', b'}', b'name: "a"', b'type: "LRN"', b'[', b'1e999', b'"', b':',
         b'convolution_param', b'<', b'>',
@@ -74,6 +100,9 @@ def seeds(folder: Path) -> dict[str, bytes]:
         registry.write(weights, path, name)
         found[name] = path.read_bytes()
     found['prototxt'] = (folder / 'a.prototxt').read_bytes()
+    pixels = np.zeros(3 * 2 * 2, np.float32)
+    found['mean'] = protobuf.write([(1, 1), (2, 3), (3, 2), (4, 2), (5, pixels)])
+    found |= _torch_seeds() | _onnx_seeds(weights, folder)
     layers = {k: [v['kernel'], v['bias']] for k, v in weights.params.items()}
     np.save(folder / 'a.npy', np.array(layers, object), allow_pickle=True)
     found['caffe_tensorflow'] = (folder / 'a.npy').read_bytes()
@@ -95,6 +124,35 @@ def seeds(folder: Path) -> dict[str, bytes]:
     scipy.io.savemat(folder / 'a.mat', {'layers': cells})
     found['matconvnet'] = (folder / 'a.mat').read_bytes()
     return found
+
+
+def _torch_seeds() -> dict[str, bytes]:
+    """The pickle of an archive, and a file of before 1.6, of one tensor."""
+    pickled = torch_files.pickle_of({'features.0.bias': np.zeros(2, np.float32)})
+    system = {'protocol_version': torch_files.PROTOCOL, 'little_endian': True}
+    parts = [torch_files.MAGIC, torch_files.PROTOCOL, system]
+    heads = b''.join(pickle.dumps(part, 2) for part in parts)
+    tail = pickle.dumps(['0'], 2) + struct.pack('<q', 2) + bytes(8)
+    return {'torchvision': pickled, 'torchvision_legacy': heads + pickled + tail}
+
+
+def _onnx_seeds(weights: Weights, folder: Path) -> dict[str, bytes]:
+    """A file of our own, and the same as if another had written it."""
+    import onnx
+
+    path = folder / 'a.onnx'
+    registry.write(weights, path, 'onnx')
+    own = path.read_bytes()
+    content = onnx.ModelProto.FromString(own)
+    del content.metadata_props[:]
+    nodes = content.graph.node
+    same = {n.output[0]: n.input[0] for n in nodes if n.op_type == 'Identity'}
+    kept = [node for node in nodes if node.op_type != 'Identity']
+    for node in kept:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    del nodes[:]
+    nodes.extend(kept)
+    return {'onnx': own, 'onnx_chain': content.SerializeToString()}
 
 
 def _small() -> Weights:
@@ -146,6 +204,8 @@ def invented(name: str, seed: bytes, rng: random.Random) -> bytes:
         for _ in range(rng.randint(0, 40))
     )
     match name:
+        case 'torchvision_legacy':
+            return seed[: seed.index(b'ccollections')] + body
         case 'matconvnet':
             return seed[:128] + body
         case 'caffe_tensorflow':
@@ -155,8 +215,24 @@ def invented(name: str, seed: bytes, rng: random.Random) -> bytes:
     return body
 
 
+def archived(pickled: bytes, rng: random.Random) -> bytes:
+    """A zip archive of a pickle and a storage, a quarter of them damaged besides."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, 'w', zipfile.ZIP_STORED) as archive:
+        archive.writestr('archive/data.pkl', pickled)
+        archive.writestr('archive/data/0', bytes(8))
+    content = made.getvalue()
+    return changed(content, rng) if rng.random() < 0.25 else content
+
+
 def reader(name: str, folder: Path) -> Callable[[Path], Any]:
     """The function under test: all that import does before a workdir is made."""
+    if name == 'mean':
+        return caffe.read_mean
+    if name.startswith('torchvision'):
+        return torch_files.read  # the shapes are compared with it after that
+    if name == 'onnx_chain':
+        return lambda path: registry.read(path, 'onnx')
     if name == 'prototxt':
         held = folder / 'a.caffemodel'
         return lambda path: registry.read(held, prototxt=str(path))
@@ -177,6 +253,8 @@ def fuzz(name: str, inputs: int, folder: Path, record: dict[str, Any]) -> None:
             content = (
                 changed(real, rng) if rng.random() < 0.5 else invented(name, real, rng)
             )
+            if name == 'torchvision':
+                content = archived(content, rng)
             path.write_bytes(content)
             started, verdict, why = time.process_time(), 'read', ''
             try:
@@ -231,4 +309,4 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == '__main__':
     _INPUTS = flags.DEFINE_integer('inputs', 100_000, 'Of each reader, in all runs.')
     _READERS = flags.DEFINE_list('readers', [], 'Which; default: all.')
-    app.run(main)
+    app.run(main, flags_parser=command_line.parse_flags)

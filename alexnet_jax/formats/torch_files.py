@@ -31,7 +31,7 @@ _STORAGES = {
     'torch LongStorage': np.dtype('<i8'),  # counters, such as num_batches_tracked
 }
 _MOST_PICKLE = 16 << 20  # bytes of the pickle in an archive; torchvision's has 2 kB
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the files before 1.6
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the files before 1.6
 
 
 def read(path: Path) -> Arrays:
@@ -71,7 +71,7 @@ def read(path: Path) -> Arrays:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict of float32 tensors that `torch.load` reads."""
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
-        archive.writestr('archive/data.pkl', _pickle_of(arrays))
+        archive.writestr('archive/data.pkl', pickle_of(arrays))
         archive.writestr('archive/byteorder', 'little')
         for number, array in enumerate(arrays.values()):
             little = np.ascontiguousarray(array, '<f4')
@@ -216,9 +216,9 @@ def _read_legacy(path: Path) -> Any:
     with path.open('rb') as opened, mmap.mmap(
         opened.fileno(), 0, access=mmap.ACCESS_READ
     ) as file:  # fmt: skip
-        if file[:2] != b'\x80\x02' or pickles.load(file, {}) != _MAGIC:
+        if file[:2] != b'\x80\x02' or pickles.load(file, {}) != MAGIC:
             raise ValueError('torch.save did not write it')
-        if pickles.load(file, {}) != _PROTOCOL:
+        if pickles.load(file, {}) != PROTOCOL:
             raise ValueError('it is of an unknown version of torch.save')
         if pickles.load(file, {}).get('little_endian') is not True:
             raise ValueError('its numbers are not little-endian')
@@ -237,7 +237,7 @@ def _read_legacy(path: Path) -> Any:
     return _arrays(found)
 
 
-def _pickle_of(arrays: Mapping[str, np.ndarray]) -> bytes:
+def pickle_of(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of an OrderedDict of tensors whose storages are numbered in order."""
 
     def text(value: str) -> bytes:
