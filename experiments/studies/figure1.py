@@ -87,11 +87,10 @@ STUDIES = (
             'The training error is the running one, over each eighth of an epoch: '
             'without dropout and augmentation it is the error on the images as they '
             'are. A run that never comes to 25 % counts with its length, so that the '
-            'ratio is then at least what is said. ReLU and sigmoid train for 12 epochs, '
-            'tanh for 30. “Several times” is taken as more '
-            'than twice; the ratio is shown beside the paper’s six. Only the arms '
-            'that `figure1_rates` found best are run, of an activation with two runs '
-            'the sooner one.'
+            'ratio is then at least what is said. ReLU and sigmoid train for 12 '
+            'epochs, tanh for 30. “Several times” is taken as more than twice; the '
+            'ratio is shown beside the paper’s six. Only the arms that `figure1_rates` '
+            'found best are run, of an activation with two runs the sooner one.'
         ),
     ),
 )
