@@ -77,6 +77,13 @@ def test_a_round_trip_keeps_every_bit(written):
     assert again.network == weights.network
 
 
+def test_a_field_without_values_is_not_there(tmp_path):
+    # channels, height and width as packed numbers, of which there are none.
+    (tmp_path / 'a.binaryproto').write_bytes(b'\x08\x01\x12\0\x1a\0\x22\0')
+    with pytest.raises(ValueError, match=r'a\.binaryproto'):
+        caffe.read_mean(tmp_path / 'a.binaryproto')
+
+
 @pytest.mark.parametrize('v1', [True, False])
 def test_what_googles_protobuf_writes_is_read_to_the_bit(written, tmp_path, v1):
     name, weights, path = written

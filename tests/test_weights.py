@@ -149,6 +149,13 @@ def test_a_folder_for_the_hub_has_numbers_and_comes_back_whole(caffe, tmp_path):
         registry.write(caffe, folder, 'huggingface')
 
 
+def test_a_last_layer_without_a_bias_is_refused(caffe):
+    params = dict(caffe.params)
+    params['fc8'] = {'kernel': params['fc8']['kernel']}
+    with pytest.raises(ValueError, match="no layer 'fc8' with a bias"):
+        dataclasses.replace(caffe, params=params)
+
+
 @pytest.mark.parametrize(
     ('content', 'says'),
     [

@@ -88,8 +88,8 @@ class Weights:
 
     def __post_init__(self) -> None:
         last = self.table['layers'][-1]
-        if last not in self.params:
-            raise ValueError(f'{self.source}: there is no layer {last!r}')
+        if 'bias' not in self.params.get(last, {}):
+            raise ValueError(f'{self.source}: there is no layer {last!r} with a bias')
         check_params(self.params, self.network, self.source)
         if self.class_names and len(self.class_names) != self.network.num_classes:
             raise ValueError(
