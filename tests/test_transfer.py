@@ -11,9 +11,11 @@ from PIL import Image
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model, train
 from alexnet_jax import step as step_lib
+from alexnet_jax.analysis import export
 from alexnet_jax.data import augment
 from alexnet_jax.formats import networks, registry
-from alexnet_jax.run import trained, transfer
+from alexnet_jax.run import inputs, trained, transfer
+from alexnet_jax.system import locks
 from tests.conftest import run_here
 from tests.formats import bit_equal, make_weights
 
@@ -68,11 +70,40 @@ def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp
     assert best['class'] == weights.class_names[log_probabilities.argmax()]
     assert best['probability'] == pytest.approx(np.exp(log_probabilities.max()), 0.1)
     # A second import into the same folder would hide the first.
-    error = run_here(
-        'alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
-        f'--classes={classes}',
-    ).error  # fmt: skip
-    assert 'is there already' in error
+    into = ('alexnet_jax.weights', 'import', path, f'--classes={classes}')
+    assert 'is there already' in run_here(*into, f'--workdir={workdir}').error
+    busy = tmp_path / 'busy'
+    busy.mkdir()
+    with locks.held(busy / 'owner.json'):
+        assert 'is in use' in run_here(*into, f'--workdir={busy}').error
+        command = ('alexnet_jax.export_workdir', f'--workdir={workdir}')
+        assert 'is in use' in run_here(*command, f'--output={busy}').error
+    assert not any(busy.iterdir())
+    # Nothing was measured with such weights; what prediction needs comes out as well.
+    for which in ('best', 'latest'):
+        command = ('alexnet_jax.export_workdir', f'--checkpoint={which}')
+        out = tmp_path / which
+        done = run_here(*command, f'--workdir={workdir}', f'--output={out}')
+        assert done.status == 0, done
+        assert bit_equal(transfer.weights_of(out), weights)
+        assert not (out / 'owner.json').exists()
+
+
+def test_what_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
+    weights = make_weights('demo', width=0.125)
+    transfer.make_workdir(weights, tmp_path / 'run')
+
+    def full(*arguments, **options):
+        raise ValueError('no space')
+
+    monkeypatch.setattr(inputs, 'write', full)  # after the checkpoints
+    (tmp_path / 'empty').mkdir()
+    for name in ('new', 'empty'):
+        with pytest.raises(ValueError, match='no space'):
+            transfer.make_workdir(weights, tmp_path / name)
+        with pytest.raises(ValueError, match='no space'):
+            export.export(tmp_path / 'run', tmp_path / name)
+    assert not (tmp_path / 'new').exists() and not any((tmp_path / 'empty').iterdir())
 
 
 def test_imagenets_classes_have_their_synsets_and_others_must_be_named(tmp_path):

@@ -18,6 +18,10 @@ from alexnet_jax.system import processes
 
 Json = dict[str, Any]
 
+# The error of a best checkpoint that was never evaluated: the first evaluation of a run
+# that goes on from it is better.
+NOT_MEASURED = 1.0
+
 
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that waits for its writes.

@@ -24,8 +24,6 @@ PUBLISHED = {
     'caffenet': (42.6, 19.6),  # models/bvlc_reference_caffenet/readme.md
     'one_tower:torchvision': (43.478, 20.934),  # torchvision's table of weights
 }
-# Without a measurement the first evaluation of a run that goes on is its best.
-_NOT_MEASURED = 1.0
 
 
 def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
@@ -73,10 +71,11 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the folder is there, or the classes have no names.
     """
-    workdir = workdir.expanduser().absolute()
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ValueError(f'--workdir={workdir} is there already; name a new folder')
-    workdir = workdir_lib.check_place(workdir)
+    with workdir_lib.new(workdir, '--workdir') as workdir:
+        return _write(weights, workdir)
+
+
+def _write(weights: Weights, workdir: Path) -> ConfigDict:
     config = config_of(weights)
     names = weights.class_names or imagenet_synsets()
     if len(names) != weights.network.num_classes:
@@ -95,7 +94,6 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     )
     state = dataclasses.replace(training.first_state(), params=params)
     metrics = dict(weights.metrics)
-    workdir.mkdir(parents=True, exist_ok=True)
     as_json = config_file.to_json(config)
     with checkpoint.Checkpoints(workdir) as checkpoints:
         window = log_window.LogWindow(config.train.batch_size).kept()
@@ -106,7 +104,7 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
             0,
             {'step': state.step, 'params': state.params},
             meta,
-            metrics.get('val/top1_error', _NOT_MEASURED),
+            metrics.get('val/top1_error', checkpoint.NOT_MEASURED),
         )
     inputs.write(workdir, inputs.Inputs(names, weights.preprocessing.mean_image))
     provenance.write_provenance(
