@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,10 +14,10 @@ from alexnet_jax import model, train
 from alexnet_jax import step as step_lib
 from alexnet_jax.analysis import export
 from alexnet_jax.data import augment
-from alexnet_jax.formats import networks, registry
-from alexnet_jax.run import inputs, trained, transfer
+from alexnet_jax.formats import networks, registry, safetensors
+from alexnet_jax.run import config_file, inputs, trained, transfer
 from alexnet_jax.system import locks
-from tests.conftest import run_here
+from tests.conftest import as_flags, run_here
 from tests.formats import bit_equal, make_weights
 
 # torchvision.transforms.Normalize's, as its models' page has them.
@@ -160,6 +161,80 @@ def test_training_goes_on_from_imported_weights(prepared_dir, tmp_path):
     moved = np.abs(np.asarray(after.params['conv1']['kernel'])
                    - weights.params['conv1']['kernel']).max()  # fmt: skip
     assert 0 < moved < 0.05 * np.abs(weights.params['conv1']['kernel']).max()
+
+
+@pytest.fixture(scope='module')
+def travelled(whole_run, tmp_path_factory):
+    """The small run, through a file of safetensors into another workdir."""
+    folder = tmp_path_factory.mktemp('travelled')
+    file, workdir = folder / 'a.safetensors', folder / 'imported'
+    for words in (('export', whole_run['workdir'], f'--out={file}'),
+                  ('import', file, f'--workdir={workdir}')):  # fmt: skip
+        done = run_here('alexnet_jax.weights', *words)
+        assert done.status == 0, done
+    return file, workdir
+
+
+def test_a_run_predicts_and_is_evaluated_elsewhere_as_at_home(
+    whole_run, travelled, small_values, tmp_path
+):
+    _, imported = travelled
+    ramp = np.arange(32, dtype=np.uint8) * 8
+    pixels = np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), -1)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    where = {key: small_values[key] for key in ('data.data_dir', 'data.prepared_dir')}
+    out = [tmp_path / 'a.json', tmp_path / 'b.json']
+    guesses, rows = [], []
+    for workdir, file in zip((whole_run['workdir'], imported), out, strict=True):
+        words = (f'--workdir={workdir}', '--format=jsonl', tmp_path / 'a.png')
+        guesses.append(run_here('alexnet_jax.predict', *words).out)
+        done = run_here(
+            'alexnet_jax.evaluate', f'--workdir={workdir}', '--split=test',
+            f'--out={file}', *as_flags(where),
+        )  # fmt: skip
+        assert done.status == 0, done
+        rows.append(json.loads(file.read_text())['rows'][0] | {'network': ''})
+    assert guesses[0] and guesses[0] == guesses[1]
+    assert rows[0] == rows[1] and rows[0]['examples'] == 130
+
+
+def test_a_run_goes_on_elsewhere_with_its_own_config(travelled, small, tmp_path):
+    small.mesh.data, small.mesh.tower = 1, 2
+    workdir = shutil.copytree(travelled[1], tmp_path / 'a')
+    train.train_and_evaluate(small, workdir, stop_at_step=1)
+    assert trained.load(workdir, which='latest').step == 1
+    small.optimizer.momentum = 0.8
+    with pytest.raises(ValueError, match=r'optimizer\.momentum=0\.9, and you asked'):
+        train.train_and_evaluate(small, workdir)
+
+
+@pytest.mark.parametrize('format', ['safetensors', 'pytorch', 'huggingface', 'onnx'])
+def test_a_config_travels_without_what_is_of_its_machine(
+    format, whole_run, travelled, tmp_path
+):
+    if format == 'onnx':
+        pytest.importorskip('onnx')
+    weights = registry.read(travelled[0])
+    told = weights.run_config | {'data.encoding': 'jpeg', 'data.jpeg_quality': 31}
+    weights = dataclasses.replace(weights, run_config=told)
+    registry.write(weights, tmp_path / 'a', format)
+    found = transfer.config_of(registry.read(tmp_path / 'a', format))
+    config = config_file.read(whole_run['workdir'])
+    config.data.encoding, config.data.jpeg_quality = 'jpeg', 31
+    config.data.data_dir = config.data.prepared_dir = ''
+    config.mesh.data = config.mesh.tower = 0
+    assert found.to_dict() == config.to_dict()
+
+
+def test_a_file_that_says_nothing_of_its_run_gets_the_networks_config(tmp_path):
+    """As files of safetensors were before."""
+    path = tmp_path / 'a.safetensors'
+    registry.write(make_weights('clothing', width=1 / 16), path)
+    arrays, metadata = safetensors.read_arrays(path)
+    del metadata['run_config']
+    safetensors.write_arrays(arrays, metadata, path)
+    config = transfer.config_of(registry.read(path))
+    assert config.model.width == 1 / 16 and config.data.source == 'folder'
 
 
 def logits_of(weights, squares: np.ndarray, view) -> np.ndarray:

@@ -101,6 +101,15 @@ def test_parameters_that_are_none_are_refused(caffe, change, says):
         ('preprocessing', '{}', 'stored_size'),
         ('class_names', '["a"]', '1 class names'),
         ('metrics', '{"val/loss": NaN}', 'NaN'),
+        ('run_config', '[1]', "its entry 'run_config' is '[1]'"),
+        ('run_config', '{"data.data_dir": "/a"}', "'data.data_dir' is none of the"),
+        ('run_config', '{"model.width": 2.0}', "'model.width' is none of the"),
+        ('run_config', '{"seed": "1"}', 'expected int'),
+        ('run_config', '{"seed": true}', 'expected int'),
+        ('run_config', '{"train.epochs": 1e999}', 'config.train.epochs=inf'),
+        ('run_config', '{"train.epochs": %d}' % 10**400, 'too large'),
+        ('run_config', '{"data.source": "../a"}', 'config.data.source'),
+        ('run_config', '{"data.train_split": "a", "train.steps": 9}', 'exactly one'),
     ],
 )
 def test_metadata_that_is_none_is_refused_in_one_line(

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.formats import networks
+from alexnet_jax.formats import networks, run_config
 from alexnet_jax.formats.weights import (
     Params,
     Preprocessing,
@@ -37,6 +37,7 @@ def of(weights: Weights) -> Json:
         },
         'source': weights.source,
         'metrics': dict(weights.metrics),
+        'run_config': dict(weights.run_config),
         'digest': weights.digest,
     }
 
@@ -92,6 +93,8 @@ def weights_from(
         mean_image=one_colour(mean, stored) if mean.shape == (3,) else mean,
         scale=(float(scale[0]), float(scale[1]), float(scale[2])),
     )
+    # Files of earlier versions have none.
+    stated = _entry({'run_config': {}} | description, 'run_config', dict, what)
     weights = Weights(
         table=table,
         params=params,
@@ -99,11 +102,14 @@ def weights_from(
         preprocessing=preprocessing,
         source=_entry(description, 'source', str, what),
         metrics=metrics,
+        run_config=run_config.checked(stated, table, preprocessing, what)
+        if stated
+        else {},
     )
-    stated = _entry(description, 'digest', str, what)
-    if stated != weights.digest:
+    digest = _entry(description, 'digest', str, what)
+    if digest != weights.digest:
         raise ValueError(
-            f'{what}: its digest is {stated[:12]}…, that of its parameters '
+            f'{what}: its digest is {digest[:12]}…, that of its parameters '
             f'{weights.digest[:12]}…: it was damaged or changed'
         )
     return weights

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import build
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.formats import networks
+from alexnet_jax.formats import networks, run_config
 from alexnet_jax.formats.weights import Preprocessing, Weights
 from alexnet_jax.run import checkpoint, config_file, inputs, log_window, provenance
 from alexnet_jax.run import trained as trained_lib
@@ -52,14 +52,14 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
         ),
         source=f'{found.workdir.name}, {which} checkpoint, step {found.step}',
         metrics=dict(found.metrics),
+        run_config=run_config.of(found.config),
     )
 
 
 def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     """Makes a workdir of weights: a run at step 0, which every command takes.
 
-    Its config is the shipped one of the network, or the paper's with the weights' table
-    and preprocessing; training goes on from it with that config.
+    Training goes on from it with the config that `config_of` gives.
 
     Args:
       weights: whose classes are named, or are ImageNet's 1,000.
@@ -116,20 +116,28 @@ def _write(weights: Weights, workdir: Path) -> ConfigDict:
 
 
 def config_of(weights: Weights) -> ConfigDict:
-    """The shipped config of a network, with the weights' preprocessing and classes."""
+    """The config of the run that the weights come from, for this machine.
+
+    Where they do not say, it is the shipped one of the network, or the paper's with the
+    weights' table; always with their preprocessing and classes.
+    """
+    classes = weights.network.num_classes
+    if weights.run_config:
+        config = run_config.config_from(
+            weights.table, weights.preprocessing, weights.run_config
+        )
+        if config.model.num_classes:  # 0: those of the data set
+            config.model.num_classes = classes
+        return config
     named = networks.named(weights.table)
     loosely = ({'width'}, {'features'}, {'features', 'width'})
     close = [n for but in loosely for n in networks.named(weights.table, but=but)]
     config = networks.config([*named, *close, 'paper'][0])
-    seen = weights.preprocessing
-    with config.unlocked(), config.ignore_type():
-        if not named:
+    if not named:
+        with config.unlocked():
             config.model = ConfigDict(dict(weights.table))
-        config.model.num_classes = weights.network.num_classes
-        for key in ('stored_size', 'fit', 'crop_size', 'mean'):
-            config.data[key] = getattr(seen, key)
-        red, green, blue = seen.scale
-        config.data.scale = red if red == green == blue else seen.scale
+    config.model.num_classes = classes
+    run_config.put_preprocessing(config, weights.preprocessing)
     return config
 
 
