@@ -15,7 +15,13 @@ from alexnet_jax import step as step_lib
 from alexnet_jax.analysis import export
 from alexnet_jax.data import augment
 from alexnet_jax.formats import networks, registry, safetensors
-from alexnet_jax.run import config_file, inputs, trained, transfer
+from alexnet_jax.run import (
+    checkpoint_folder,
+    config_file,
+    inputs,
+    trained,
+    transfer,
+)
 from alexnet_jax.system import locks
 from tests.conftest import as_flags, run_here
 from tests.formats import bit_equal, make_weights
@@ -196,6 +202,28 @@ def test_a_run_predicts_and_is_evaluated_elsewhere_as_at_home(
         rows.append(json.loads(file.read_text())['rows'][0] | {'network': ''})
     assert guesses[0] and guesses[0] == guesses[1]
     assert rows[0] == rows[1] and rows[0]['examples'] == 130
+
+
+def test_every_step_that_a_run_kept_is_inspected_and_exported(whole_run, tmp_path):
+    workdir, digests = whole_run['workdir'], {}
+    for kind in ('checkpoints', 'best'):
+        for step in checkpoint_folder.saved_steps(workdir, kind):
+            folder = workdir / kind / str(step)
+            out = run_here('alexnet_jax.weights', 'inspect', folder).out
+            assert f'{kind} checkpoint, step {step}' in out
+            digests[kind, step] = out.rpartition('digest: ')[2].split()[0]
+    for which, kind in (('latest', 'checkpoints'), ('best', 'best')):
+        newest = max(step for of, step in digests if of == kind)
+        weights = transfer.weights_of(workdir, which=which)
+        assert digests[kind, newest] == weights.digest
+    assert len({d for (kind, _), d in digests.items() if kind == 'checkpoints'}) > 1
+    oldest = min(step for kind, step in digests if kind == 'checkpoints')
+    file = tmp_path / 'a.safetensors'
+    folder = workdir / 'checkpoints' / str(oldest)
+    assert run_here('alexnet_jax.weights', 'export', folder, f'--out={file}').out
+    assert registry.read(file).digest == digests['checkpoints', oldest]
+    with pytest.raises(ValueError, match='has no step 99999; there are'):
+        transfer.weights_of(workdir, which='checkpoints/99999')
 
 
 def test_a_run_goes_on_elsewhere_with_its_own_config(travelled, small, tmp_path):

@@ -160,6 +160,22 @@ class Checkpoints:
             )
         return restored
 
+    def restore_step(
+        self, kind: str, step: int, abstract_state: Any, *, part: bool = False
+    ) -> tuple[Any, Json]:
+        """The state of one step, and its meta; a step that does not verify is an error.
+
+        `kind` is 'checkpoints' or 'best'. Other arguments as for `restore_latest`.
+        """
+        folder = {'checkpoints': self._latest, 'best': self._best}[kind]
+        if step not in folder.steps():
+            there = ', '.join(map(str, folder.steps())) or 'none'
+            raise ValueError(f'{folder.path} has no step {step}; there are {there}')
+        restored, failure = folder.try_restore(step, abstract_state, part)
+        if restored is None:
+            raise ValueError(f'{folder.path / str(step)} cannot be restored: {failure}')
+        return restored
+
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk; raises what went wrong."""
         self._latest.wait()

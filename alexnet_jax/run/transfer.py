@@ -31,7 +31,7 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
 
     Args:
       workdir: of the run.
-      which: 'best', by validation error, or 'latest'.
+      which: as in `trained.load`.
 
     Raises:
       ValueError: as `trained.load`.
@@ -50,7 +50,8 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
             mean_image=found.mean_image,
             scale=networks.scales(data.scale),
         ),
-        source=f'{found.workdir.name}, {which} checkpoint, step {found.step}',
+        source=f'{found.workdir.name}, {which.partition("/")[0]} checkpoint, '
+        f'step {found.step}',
         metrics=dict(found.metrics),
         run_config=run_config.of(found.config),
     )
