@@ -220,6 +220,8 @@ def test_every_pair_of_formats_that_holds_a_network_keeps_it_bit_for_bit(
     holding.remove('torchvision')
     if name == 'released_2012':  # whose norms keep the towers apart
         holding.remove('caffe')
+    if name != 'caffe':  # which alone these two hold, and caffenet
+        holding = [f for f in holding if f not in ('matconvnet', 'caffe_tensorflow')]
     for format in holding:
         there = through(weights, format, tmp_path / f'1-{format}')
         for other in holding:

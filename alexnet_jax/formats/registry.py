@@ -75,12 +75,14 @@ FORMATS: dict[str, Format] = {
         'imagenet-caffe-alex.mat, imagenet-caffe-ref.mat',
         ('.mat',),
         read=('network',),
+        write=(),
     ),
     'caffe_tensorflow': Format(
         'caffe_tensorflow',
         'bvlc_alexnet.npy and its like',
         ('.npy',),
         read=('network', 'mean'),
+        write=(),
     ),
     'huggingface': Format(
         'huggingface',
