@@ -210,7 +210,7 @@ def test_every_step_that_a_run_kept_is_inspected_and_exported(whole_run, tmp_pat
         for step in checkpoint_folder.saved_steps(workdir, kind):
             folder = workdir / kind / str(step)
             out = run_here('alexnet_jax.weights', 'inspect', folder).out
-            assert f'{kind} checkpoint, step {step}' in out
+            assert f'{workdir.name}/{kind}/{step}' in out
             digests[kind, step] = out.rpartition('digest: ')[2].split()[0]
     for which, kind in (('latest', 'checkpoints'), ('best', 'best')):
         newest = max(step for of, step in digests if of == kind)

@@ -50,8 +50,9 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
             mean_image=found.mean_image,
             scale=networks.scales(data.scale),
         ),
-        source=f'{found.workdir.name}, {which.partition("/")[0]} checkpoint, '
-        f'step {found.step}',
+        source=f'{found.workdir.name}/{which}'
+        if '/' in which
+        else f'{found.workdir.name}, {which} checkpoint, step {found.step}',
         metrics=dict(found.metrics),
         run_config=run_config.of(found.config),
     )
