@@ -28,7 +28,13 @@ def protocol(study: Study) -> str:
         'once there are any.',
         f'    python -m experiments.sweep --study={study.name} --data_dir={place} '
         '--jobs=2 --workdir=runs/studies\n'
-        '    python -m experiments.summarize --runs=runs/studies',
+        + (
+            f'    python -m experiments.inspect_cells --study={study.name} '
+            '--workdir=runs/studies\n'
+            if study.inspections
+            else ''
+        )
+        + '    python -m experiments.summarize --runs=runs/studies',
         f'**Claim.** {study.claim}.',
         f'**Data.** {base.data}.',
         f'**Net.** {base.network}. Config: `{base.config}` with '
@@ -47,6 +53,12 @@ def protocol(study: Study) -> str:
         + ('in one view and in ten ' if base.ten_views else 'in one view ')
         + 'at the end. All are of the last step, not of the best.',
     ]
+    if study.instrument:
+        lines.append(
+            f'**Measured on the nets.** {study.instrument} Other studies share cells, '
+            'which may have been trained before this was committed; nothing here had '
+            'been measured on any of them.'
+        )
     if study.effects:
         lines += [
             '**Rule of the verdict.** Differences are paired by seed; the interval is '

@@ -36,6 +36,15 @@ class Run:
     wall_seconds: float
     cpu_seconds: float
     series: dict[str, list[list[float]]]  # metric → [[step, value], …]
+    # What inspections of the net found, and at which commits. Not in the repr, by which
+    # a picture of the series knows that it is the same.
+    measured: dict[str, float] = dataclasses.field(default_factory=dict, repr=False)
+    measured_by: str = dataclasses.field(default='', repr=False)
+
+    def inspected(self, key: str, factor: float = 1.0) -> float | None:
+        """What an inspection found × the factor."""
+        value = self.measured.get(key)
+        return None if value is None else value * factor
 
     def last(self, metric: str, factor: float = 1.0) -> float | None:
         """The metric's last value × the factor."""

@@ -123,6 +123,8 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         if claim.number not in {effect.claim for effect in study.effects}:
             continue
         command = f'`python -m experiments.sweep --study={study.name}`'
+        if study.inspections:
+            command += f', `python -m experiments.inspect_cells --study={study.name}`'
         for found_in, one in effects:
             if found_in is study and one.effect.claim == claim.number:
                 found = f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'

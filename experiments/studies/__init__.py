@@ -1,6 +1,12 @@
 """Every study by its name, in the order of what it tells for the hours it takes."""
 
-from experiments.studies import cifar10, cuda_convnet, figure1, photographs
+from experiments.studies import (
+    cifar10,
+    cuda_convnet,
+    figure1,
+    photographs,
+    trained_nets,
+)
 from experiments.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -10,6 +16,7 @@ STUDIES: dict[str, Study] = {
         *figure1.STUDIES,
         *cuda_convnet.STUDIES,
         *photographs.STUDIES,
+        *trained_nets.STUDIES,
     )
 }
 
