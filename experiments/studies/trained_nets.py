@@ -203,8 +203,8 @@ def figure4(name: str, base: Base, seeds: int, claims: tuple[int, int]) -> Study
             'matter. The label is held against chance as the paper’s is: five guesses '
             'of 1,000 classes miss 99.5 % at random and 18.2 % by the net, '
             f'{PAPERS_RATIO:.2f} times less; of ten classes they miss 50 % at random, '
-            f'so that {100 - 50 / PAPERS_RATIO:.2f} % must be met. The runs log this error '
-            'themselves, and one had when this was written. Five guesses of '
+            f'so that {100 - 50 / PAPERS_RATIO:.2f} % must be met. The runs log this '
+            'error themselves, and some had when this was written. Five guesses of '
             'ten classes are a weak test; that they are “reasonable” is for the eye.'
         ),
     )  # fmt: skip
