@@ -1,6 +1,6 @@
 """Every study by its name, in the order of what it tells for the hours it takes."""
 
-from experiments.studies import cifar10, cuda_convnet, figure1, photographs
+from experiments.studies import cifar10, cuda_convnet, figure1, photographs, transfer
 from experiments.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -9,6 +9,7 @@ STUDIES: dict[str, Study] = {
         *cifar10.STUDIES,
         *figure1.STUDIES,
         *cuda_convnet.STUDIES,
+        *transfer.STUDIES,
         *photographs.STUDIES,
     )
 }
