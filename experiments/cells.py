@@ -27,6 +27,12 @@ class Cell:
     evaluate: Command = ()  # with ten views; (): not
 
     @property
+    def starts_from(self) -> Path | None:
+        """The workdir of the run that it takes its first layers from."""
+        workdir = self.config.init.workdir
+        return Path(workdir) if workdir else None
+
+    @property
     def name(self) -> str:
         """Also that of its workdir."""
         return f'{self.arm}-s{self.seed}'
@@ -50,7 +56,7 @@ def make_cells(
     """Makes and validates every cell, seed by seed so that pairs are early complete.
 
     Args:
-      arms: what each changes, by dotted key.
+      arms: what each changes, by dotted key; see `filled`.
       base: with its overrides.
       base_file: what `--config` names in the commands.
       base_overrides: what the base differs in from that file, by dotted key.
@@ -63,9 +69,10 @@ def make_cells(
     """
     cells = []
     for seed in range(seeds):
-        for arm, changes in arms.items():
+        for arm, of_any_seed in arms.items():
+            changes = filled(of_any_seed, seed, workdir)
             config = base.copy_and_resolve_references()
-            config.update_from_flattened_dict(dict(changes))
+            config.update_from_flattened_dict(changes)
             config.seed = seed
             try:
                 config_lib.validate(config)
@@ -86,6 +93,16 @@ def make_cells(
                 )
             cells.append(Cell(arm, seed, config, train, directory, evaluate))
     return cells
+
+
+def filled(changes: Mapping[str, Any], seed: int, workdir: Path) -> dict[str, Any]:
+    """An arm's changes, with the seed for {seed} and the cells' folder for {cells}."""
+    return {
+        key: value.replace('{seed}', str(seed)).replace('{cells}', str(workdir))
+        if isinstance(value, str)
+        else value
+        for key, value in changes.items()
+    }
 
 
 def flags_of(values: Mapping[str, Any]) -> list[str]:

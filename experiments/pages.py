@@ -20,14 +20,14 @@ MEASURES = (
 def protocol(study: Study) -> str:
     """The record's README: everything that is fixed before the first run."""
     base = study.base
-    place = 'DIR' if base.folder else 'TFDS_DIR'
     lines = [
         f'# {study.name}: {study.question}',
         'Made by `experiments.summarize` from the study in `experiments/studies/`, and '
         'committed before its first run. What the runs found: [table.md](table.md), '
         'once there are any.',
-        f'    python -m experiments.sweep --study={study.name} --data_dir={place} '
-        '--jobs=2 --workdir=runs/studies\n'
+        (f'    {base.made_by}\n' if base.made_by else '')
+        + f'    python -m experiments.sweep --study={study.name} '
+        f'--data_dir={base.data_dir} --jobs=2 --workdir=runs/studies\n'
         + (
             f'    python -m experiments.inspect_cells --study={study.name} '
             '--workdir=runs/studies\n'

@@ -125,21 +125,18 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         command = f'`python -m experiments.sweep --study={study.name}`'
         if study.inspections:
             command += f', `python -m experiments.inspect_cells --study={study.name}`'
+        images = study.base.images
         for found_in, one in effects:
             if found_in is study and one.effect.claim == claim.number:
                 found = f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
-                return [*start, command, _data(study), found, one.verdict, _link(study)]
-        return [*start, command, _data(study), '—', paired.NOT_RUN, _link(study)]
+                return [*start, command, images, found, one.verdict, _link(study)]
+        return [*start, command, images, '—', paired.NOT_RUN, _link(study)]
     command = f'`{claim.command}`' if claim.command else '—'
     link = f'[{Path(claim.link).parent.name or claim.link}]({claim.link})'
     return [
         *(*start, command, '—', claim.finding or '—', claim.verdict),
         link if claim.link else '—',
     ]
-
-
-def _data(study: Study) -> str:
-    return 'photographs, 10 classes' if study.base.folder else 'CIFAR-10, JPEG copies'
 
 
 def _link(study: Study) -> str:

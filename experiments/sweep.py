@@ -119,11 +119,10 @@ def of_study(
         raise ValueError(
             f'study {study.name!r} has no arm {unknown[0]!r}; it has {", ".join(arms)}'
         )
-    changed = study.base.changed() | dict(places)
-    if study.base.folder:
-        changed['data.source'] = 'folder'
+    read = dict(places) | ({'data.source': 'folder'} if study.base.folder else {})
+    changed = study.base.changed() | read
     config = study.base.load()
-    config.update_from_flattened_dict(dict(places))
+    config.update_from_flattened_dict(read)
     made = cells.make_cells(
         {name: arms[name] for name in names or arms},
         config,

@@ -27,7 +27,10 @@ class Base:
     data: str  # what the protocol says of them
     network: str
     schedule: str
-    folder: bool = False  # reads a folder of photographs, not a TFDS set
+    images: str = 'CIFAR-10, JPEG copies'  # as docs/claims.md names them
+    folder: bool = False  # reads a folder of images, not a TFDS set
+    data_dir: str = 'TFDS_DIR'  # as the protocol's command names it
+    made_by: str = ''  # the command that makes that folder, if one does
     ten_views: bool = True
 
     def file(self) -> str:
@@ -144,7 +147,8 @@ class Study:
     question: str
     claim: str  # the sentence, quoted, with its source
     base: Base
-    # Names of `ablations.ABLATIONS`, or changes of this study's own by their name.
+    # Names of `ablations.ABLATIONS`, or changes of this study's own by their name, in
+    # whose texts {seed} and {cells} stand for what `cells.filled` says.
     arms: tuple[str, ...]
     effects: tuple[Effect, ...]
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -155,6 +159,7 @@ class Study:
     # numbers that `experiments.inspect_cells` takes from the nets themselves.
     inspections: tuple[str, ...] = ()
     instrument: str = ''
+    in_steps: bool = False  # the picture's axis, where an epoch is not one length
     remarks: str = ''
     # What was changed after the first run, with its date.
     changed_since: tuple[str, ...] = ()
