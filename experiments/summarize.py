@@ -5,7 +5,8 @@
 With --runs, the workdir of a sweep of studies, what has finished there comes into the
 records first: `experiments/records/<study>/runs.jsonl`, and the pictures that
 `experiments.inspect_cells` drew. Each record then gets its protocol (README.md), and
-once there are runs its table (table.md) and its picture (curves.svg). --check writes nothing and fails where a page is not what it would write.
+once there are runs its table (table.md) and its picture (curves.svg). --check writes
+nothing and fails where a page is not what it would write.
 """
 
 import sys

@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import alexnet_jax
-from alexnet_jax import train, train_state
-from alexnet_jax.analysis import prediction
-from alexnet_jax.configs import demo
-from alexnet_jax.run import trained
+from alexnet_jax import train_state
+from alexnet_jax.analysis import prepared_split
+from alexnet_jax.analysis.net import Net
+from alexnet_jax.run import config_file
 from experiments import inspections, measured, pages, runs, studies, study_cells
 from experiments.inspections import adoption, chroma, neighbours, probe
 from experiments.studies import figure3, trained_nets
@@ -59,20 +60,14 @@ def test_a_colour_tower_is_found_and_one_by_chance_is_not(monkeypatch):
     assert abs(np.mean([one['separation'] for one in null])) < 0.06
 
 
-def test_a_net_of_one_tower_is_split_at_random(monkeypatch, tmp_path):
-    config = demo.get_config()
-    config.model.towers = 1
-    net = alexnet_jax.network(config, seed=config.seed)
-    # As they are, the first half of its kernels would be grey.
-    kernels = np.array(net.params['conv1']['kernel'])
-    half = kernels.shape[3] // 2
-    kernels[..., :half] = kernels[..., :half].mean(axis=2, keepdims=True)
-    net.params['conv1']['kernel'] = kernels
-    monkeypatch.setattr(alexnet_jax, 'load', lambda *_, **__: net)
-    found = chroma.measure([tmp_path], {})
-    assert found['p'] > 0.05 and found['mean'] == pytest.approx(1 / 3, abs=0.05)
-    # The other half is as it began, and has learned nothing, not even colour.
-    assert found['learned_mean'] == pytest.approx(0.5, abs=0.01)
+def test_kernels_of_one_tower_are_split_at_random():
+    shares = np.arange(24) / 24
+    split, towers = chroma.dealt(shares, 1)
+    assert towers == 2 and sorted(split) == shares.tolist()
+    assert split.tolist() != shares.tolist()
+    assert chroma.compare(split, towers)['p'] > 0.05 > chroma.compare(shares, 2)['p']
+    kept, towers = chroma.dealt(shares, 2)
+    assert towers == 2 and kept is shares
 
 
 def test_groups_share_no_seed():
@@ -115,7 +110,7 @@ def test_every_number_that_a_study_shows_is_measured():
         assert all(measure.of(run) is not None for measure in one.thresholds)
 
 
-# The whole step, on nets that were trained for two steps.
+# The whole step, on the tests' small run at its end and two steps before.
 
 
 @pytest.fixture(scope='module')
@@ -124,10 +119,10 @@ def tiny(small_values) -> Study:
     base = Base(
         name='tiny',
         config='demo',
-        overrides=dict(small_values) | {'train.steps': 2},
+        overrides=dict(small_values) | {'mesh.data': 1, 'mesh.tower': 2},
         data='of tests',
         network='of tests',
-        schedule='2 steps',
+        schedule='20 steps',
         ten_views=False,
     )
     return dataclasses.replace(
@@ -142,12 +137,16 @@ def tiny(small_values) -> Study:
 
 
 @pytest.fixture(scope='module')
-def sweep(tiny, tmp_path_factory) -> study_cells.Sweep:
-    """Of three cells, two of them finished."""
+def sweep(tiny, whole_run, tmp_path_factory) -> study_cells.Sweep:
+    """Of three cells, two of them finished: the run, and one like it."""
     workdir = tmp_path_factory.mktemp('studies')
     made = study_cells.of_study(tiny, (), workdir, places={})
     for cell in made.cells[:2]:
-        train.train_and_evaluate(cell.config, cell.workdir)
+        shutil.copytree(whole_run['workdir'], cell.workdir)
+        # But for seed and start it is this config's run.
+        config = json.dumps(config_file.to_json(cell.config))
+        (cell.workdir / 'config.json').write_text(config)
+    shutil.rmtree(cell.workdir / 'checkpoints' / '20')  # the last is step 18's
     return made
 
 
@@ -167,16 +166,14 @@ def inspect(sweep: study_cells.Sweep, *words: str) -> Ended:
     return run_here('experiments.inspect_cells', '--study=tiny', folder, *words)
 
 
-def images_of(workdir, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first squares of a split and their labels, read on another way."""
-    of = trained.load(workdir, which='latest')
-    opened = prediction.open_split(of, split)
-    labels = prediction.predict(of, opened, 1).labels[:count]
-    return opened.images(range(count)), labels
+def images_of(net: Net, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first squares of a split and their labels."""
+    images = list(prepared_split.open_split(net, name, {}, count))
+    return np.stack([x.pixels for x in images]), np.array([x.label for x in images])
 
 
 def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
-    sweep, tiny, few, small_values
+    sweep, tiny, few
 ):
     done = inspect(sweep)
     assert done.status == 0, done.err
@@ -200,8 +197,8 @@ def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
         assert numbers[f'chroma/{name}'] == pytest.approx(shares.mean(), rel=1e-4)
 
     # Neighbours by brute force.
-    queries, of_queries = images_of(first, 'test', 40)
-    images, labels = images_of(first, 'train', 300)
+    queries, of_queries = images_of(net, 'test', 40)
+    images, labels = images_of(net, 'train', 300)
     random = dataclasses.replace(net, params=train_state.initial_params(net.network, 0))
     side = slice(2, 30)  # crops of 28 pixels of 32
     for by, features in (
@@ -217,7 +214,7 @@ def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
 
     # A probe of fc7 without the basis: every fifth image chooses the penalty.
     linear = pytest.importorskip('sklearn.linear_model')
-    tests, of_tests = images_of(first, 'test', 100)
+    tests, of_tests = images_of(net, 'test', 100)
     rows = net.activations(images[:200], 'fc7')['fc7']
     held = np.arange(200) % 5 == 4
     deviation = rows[~held].std(0)
@@ -236,13 +233,17 @@ def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
     assert layers == {f'probe/{layer}' for layer in trained_nets.LAYERS}
 
     # The average of both seeds.
-    every, of_every = images_of(first, 'test', 130)
+    every, of_every = images_of(net, 'test', 130)
     both = [alexnet_jax.load(w, checkpoint='latest') for w in (first, second)]
     for views, ending in ((1, ''), (10, '_10view')):
         alone = [one.predict(every, views=views) for one in both]
+        assert not np.allclose(*alone, atol=1e-6)
         errors = [np.mean(p.argmax(1) != of_every) for p in (*alone, sum(alone))]
         assert numbers[f'average2/top1_error{ending}'] == pytest.approx(errors[2])
         gain = np.mean(errors[:2]) - errors[2]
+        mean = np.stack(alone).mean(axis=0)[np.arange(130), of_every]
+        loss = -np.log(mean).mean()
+        assert numbers[f'average2/loss{ending}'] == pytest.approx(loss, rel=1e-4)
         assert numbers[f'average2/gain{ending}'] == pytest.approx(gain, abs=1e-6)
     assert not any('average2' in name for name in found['base', 1].measured)
 
@@ -264,7 +265,7 @@ def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
 def test_a_cell_of_an_earlier_version_is_taken_if_it_predicts_as_it_did(
     sweep, few, monkeypatch
 ):
-    cell = sweep.cells[1]
+    cell = sweep.cells[0]
     files = [cell.workdir / name for name in ('dataset.json', 'mean_image.npy')]
     before = [path.read_bytes() for path in files]
     result = (cell.workdir / 'result.json').read_text()

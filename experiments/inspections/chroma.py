@@ -25,14 +25,16 @@ def measure(workdirs: Sequence[Path], changes: Mapping[str, Any]) -> dict[str, f
     first = net.network.layers[0].name
     kernels = np.asarray(net.params[first]['kernel'])
     start = train_state.initial_params(net.network, net.config.seed)[first]['kernel']
-    shares, learned = chroma(kernels), chroma(kernels - np.asarray(start))
-    towers = net.network.towers
-    if towers == 1:
-        towers, dealt = 2, np.random.default_rng(0).permutation(len(shares))
-        shares, learned = shares[dealt], learned[dealt]
-    return compare(shares, towers) | {
-        f'learned_{name}': value for name, value in compare(learned, towers).items()
-    }
+    found = compare(*dealt(chroma(kernels), net.network.towers))
+    learned = compare(*dealt(chroma(kernels - np.asarray(start)), net.network.towers))
+    return found | {f'learned_{name}': value for name, value in learned.items()}
+
+
+def dealt(shares: np.ndarray, towers: int) -> tuple[np.ndarray, int]:
+    """Kernels by tower; those of a net of one tower in two halves, at random."""
+    if towers > 1:
+        return shares, towers
+    return np.random.default_rng(0).permutation(shares), 2
 
 
 def chroma(kernels: np.ndarray) -> np.ndarray:
