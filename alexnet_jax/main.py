@@ -57,6 +57,7 @@ def main(argv: list[str]) -> None:
         return
     config = command_line.checked_config(_CONFIG)
     if _SUMMARY.value:
+        command_line.end_when_nobody_reads()
         print(summary.text(config))
         print(memory.lines(memory.of_config(config), None, 'on one device'))
         return
