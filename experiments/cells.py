@@ -27,6 +27,12 @@ class Cell:
     evaluate: Command = ()  # with ten views; (): not
 
     @property
+    def starts_from(self) -> Path | None:
+        """The workdir of the run that it takes its first layers from."""
+        workdir = self.config.init.workdir
+        return Path(workdir) if workdir else None
+
+    @property
     def name(self) -> str:
         """Also that of its workdir."""
         return f'{self.arm}-s{self.seed}'
@@ -50,7 +56,7 @@ def make_cells(
     """Makes and validates every cell, seed by seed so that pairs are early complete.
 
     Args:
-      arms: what each changes, by dotted key.
+      arms: what each changes, by dotted key; see `filled`.
       base: with its overrides.
       base_file: what `--config` names in the commands.
       base_overrides: what the base differs in from that file, by dotted key.
@@ -63,9 +69,10 @@ def make_cells(
     """
     cells = []
     for seed in range(seeds):
-        for arm, changes in arms.items():
+        for arm, of_any_seed in arms.items():
+            changes = filled(of_any_seed, seed, workdir)
             config = base.copy_and_resolve_references()
-            config.update_from_flattened_dict(dict(changes))
+            config.update_from_flattened_dict(changes)
             config.seed = seed
             try:
                 config_lib.validate(config)
@@ -88,6 +95,16 @@ def make_cells(
     return cells
 
 
+def filled(changes: Mapping[str, Any], seed: int, workdir: Path) -> dict[str, Any]:
+    """An arm's changes, with the seed for {seed} and the cells' folder for {cells}."""
+    return {
+        key: value.replace('{seed}', str(seed)).replace('{cells}', str(workdir))
+        if isinstance(value, str)
+        else value
+        for key, value in changes.items()
+    }
+
+
 def flags_of(values: Mapping[str, Any]) -> list[str]:
     """`--config.key=value` of each."""
     return [
@@ -101,6 +118,10 @@ def reported_split(config: ConfigDict) -> str:
     return 'test' if config.data.test_split else 'validation'
 
 
+# Keys of the config that runs of earlier versions lack, and what these did.
+YOUNGER_KEYS = {'train.nonfinite.factor': 0.5}
+
+
 def read_result(cell: Cell) -> dict[str, float] | None:
     """The results of this very config, trained to its end in the workdir, or None.
 
@@ -110,7 +131,8 @@ def read_result(cell: Cell) -> dict[str, float] | None:
     before = files.read_json(cell.workdir / 'config.json')
     if not isinstance(before, dict) or not isinstance(result, dict):
         return None
-    if config_file.blocking_differences(before, config_file.to_json(cell.config)):
+    was = YOUNGER_KEYS | dict(config_lib.flat(before))
+    if config_file.blocking_differences(was, config_file.to_json(cell.config)):
         return None
     return result if 'val/top1_error' in result else None
 

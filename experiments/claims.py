@@ -291,7 +291,6 @@ CLAIMS = (
         'specialized tasks with limited new data.',
         'S0, S3',
         '',
-        command=f'{MAIN} --config=clothing --config.init.workdir=runs/paper',
     ),
     Claim(
         31,

@@ -1,4 +1,4 @@
-"""A record's picture: training and validation error of each arm against epochs, as SVG.
+"""A record's picture: training and validation error of each arm over time, as SVG.
 
 Arms differ in their dashes as well as in colours that the colour-blind can tell apart
 and that keep their order of brightness in grey. A band is from the smallest to the
@@ -56,9 +56,15 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
         strict=True,
     ):
         for place, arm in enumerate(arms):
-            _draw(axes, place, arm, metric, [run for run in runs if run.arm == arm])
+            own = [run for run in runs if run.arm == arm]
+            points = [
+                run.series[metric] if study.in_steps else run.in_epochs(metric)
+                for run in own
+                if metric in run.series
+            ]
+            _draw(axes, place, arm, points)
         axes.set_title(label, loc='left', fontsize=10)
-        axes.set_xlabel('epoch')
+        axes.set_xlabel('step' if study.in_steps else 'epoch')
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(axis='y', color='#dddddd', linewidth=0.6)
@@ -76,15 +82,17 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _draw(axes: Any, place: int, arm: str, metric: str, runs: Sequence[Run]) -> None:
-    series = [run.in_epochs(metric) for run in runs if metric in run.series]
+def _draw(
+    axes: Any, place: int, arm: str, series: Sequence[Sequence[Sequence[float]]]
+) -> None:
+    """Draws an arm's runs, each of (time, error)."""
     if not series:
         return
-    epochs = np.array([epoch for epoch, _ in min(series, key=len)])
-    errors = 100 * np.array([[v for _, v in one[: len(epochs)]] for one in series])
+    times = np.array([time for time, _ in min(series, key=len)])
+    errors = 100 * np.array([[v for _, v in one[: len(times)]] for one in series])
     colour = COLOURS[place % len(COLOURS)]
     axes.plot(
-        epochs,
+        times,
         errors.mean(axis=0),
         color=colour,
         linestyle=DASHES[place % len(DASHES)],
@@ -93,6 +101,6 @@ def _draw(axes: Any, place: int, arm: str, metric: str, runs: Sequence[Run]) -> 
     )
     if len(series) > 1:
         axes.fill_between(
-            epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.15,
+            times, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.15,
             linewidth=0,
         )  # fmt: skip

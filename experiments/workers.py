@@ -53,9 +53,19 @@ def run(
     with owned(workdir) as lock, signals.caught_signals() as caught:
         try:
             while (waiting and not caught) or running:
-                while waiting and free and not caught:
-                    cell = waiting.popleft()
-                    if missing := cells_lib.missing_commands(cell):
+                while free and not caught:
+                    cell = next_cell(waiting, [one.cell for one in running])
+                    if cell is None:
+                        break
+                    missing = cells_lib.missing_commands(cell)
+                    if missing and lacks_its_start(cell):
+                        failed.append(cell.name)
+                        print(
+                            f'  {cell.name}: not run, the run in {cell.starts_from} '
+                            'that it starts from has not finished',
+                            flush=True,
+                        )
+                    elif missing:
                         running.append(_Running(cell, missing, free.pop(0), lock))
                 time.sleep(0.2)
                 if caught:
@@ -79,6 +89,24 @@ def run(
         if caught:
             raise SystemExit(128 + caught[0])
     return failed
+
+
+def next_cell(
+    waiting: collections.deque[cells_lib.Cell], running: Sequence[cells_lib.Cell]
+) -> cells_lib.Cell | None:
+    """Takes the first that starts from no run of these; None while there is none."""
+    unfinished = {cell.workdir for cell in (*waiting, *running)}
+    for cell in waiting:
+        if cell.starts_from not in unfinished:
+            waiting.remove(cell)
+            return cell
+    return None
+
+
+def lacks_its_start(cell: cells_lib.Cell) -> bool:
+    """Whether the run that it starts from has not come to its end."""
+    start = cell.starts_from
+    return start is not None and not (start / 'result.json').is_file()
 
 
 def divided_cores(jobs: int) -> list[list[int]]:

@@ -29,7 +29,13 @@ class Trained:
     metrics: Mapping[str, float]  # of that step
 
 
-def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Trained:
+def load(
+    workdir: Path,
+    *,
+    which: str = 'best',
+    mesh: Mesh | None = None,
+    held: inputs.Inputs | None = None,
+) -> Trained:
     """Restores a checkpoint of a finished or running run, leaving its files alone.
 
     The data set is not needed, nor is the state of the update read.
@@ -39,6 +45,7 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
       which: 'best', by validation error, 'latest', or the folder of a step in the
         workdir, 'checkpoints/500' or 'best/500'.
       mesh: where the parameters go; None for one device.
+      held: what a run of an earlier version lacks; None: as the workdir has it.
 
     Raises:
       ValueError: no run is there, or one of another version, or none of its
@@ -46,7 +53,7 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
     """
     workdir = workdir.expanduser().absolute()
     config = config_file.read(workdir)
-    held = inputs.read(workdir)
+    held = held or inputs.read(workdir)
     network = model_lib.network_from_config(
         config.model, config.data.crop_size, len(held.class_names)
     )

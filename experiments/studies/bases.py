@@ -28,6 +28,43 @@ CIFAR10_HALF = Base(
     schedule='8 epochs, rate 0.02 falling to 0 along a cosine, momentum 0.9, batch 128',
 )
 
+_HALVES = {
+    'data.train_split': 'pretrain',
+    'data.validation_split': 'pretrain_validation',
+    'data.test_split': 'pretrain_test',
+}
+_FEW = (
+    'the halves of the classes, by even and odd labels, in a folder of '
+    '`experiments.few_images`: {evens} train first; of {odds} 10, 30 or 100 training '
+    'images a class are drawn by the seed, and all images of the base’s validation and '
+    'test splits steer and report'
+)
+_THEN = '; on few images 500 steps of 50 images at a tuned rate, falling likewise'
+
+TRANSFER = Base(
+    name='transfer',
+    config='cifar10',
+    overrides={
+        **CIFAR10_HALF.overrides,
+        **_HALVES,
+        'data.training_error_split': 'pretrain[:2500]',
+        'train.log_every_steps': 44,
+        'train.checkpoint_every_steps': 352,
+    },
+    data='CIFAR-10, JPEG copies, as in the base `cifar10_half`; '
+    + _FEW.format(
+        evens='airplane, bird, deer, frog and ship',
+        odds='automobile, cat, dog, horse and truck',
+    ),
+    network=CIFAR10_HALF.network + ' with ten classes, 254,277 with five',
+    schedule=CIFAR10_HALF.schedule + _THEN,
+    folder=True,
+    data_dir='runs/few_images/cifar10',
+    made_by='python -m experiments.few_images --of=cifar10_half --data_dir=TFDS_DIR '
+    '--out=runs/few_images/cifar10',
+    ten_views=False,
+)
+
 FIGURE1 = Base(
     name='figure1',
     config='cuda_convnet:80sec',
@@ -87,7 +124,68 @@ PHOTOGRAPHS = Base(
     ),
     network='`configs/clothing.py`: the paper’s at a quarter of its width',
     schedule='8 epochs, rate 0.01 falling to 0 along a cosine, momentum 0.9, batch 128',
+    images='photographs, 10 classes',
     folder=True,
+    data_dir='DIR',
+)
+
+TRANSFER_PHOTOGRAPHS = Base(
+    name='transfer_photographs',
+    config='clothing',
+    overrides={
+        **PHOTOGRAPHS.overrides,
+        **_HALVES,
+        'data.training_error_split': 'pretrain[:400]',
+    },
+    data='8,958 + 2,000 photographs of ImageNet in ten easy classes, as in the base '
+    '`photographs`; '
+    + _FEW.format(
+        evens='tench, cassette player, church, garbage truck and golf ball',
+        odds='English springer, chain saw, French horn, gas pump and parachute',
+    ),
+    network=PHOTOGRAPHS.network,
+    schedule=PHOTOGRAPHS.schedule + _THEN,
+    images=PHOTOGRAPHS.images,
+    folder=True,
+    data_dir='runs/few_images/photographs',
+    made_by='python -m experiments.few_images --of=photographs --data_dir=DIR '
+    '--out=runs/few_images/photographs',
+    ten_views=False,
+)
+
+KERNELS_2012 = Base(
+    name='kernels_2012',
+    config='released_2012',
+    overrides={
+        **{
+            key: value
+            for key, value in PHOTOGRAPHS.overrides.items()
+            if key.startswith(('data.', 'train.'))
+        },
+        'data.encoding': 'jpeg',
+        'data.crop_chunk': 1,
+        'data.reshuffle': True,
+        'model.num_classes': 0,
+        'model.width': 0.25,
+        'model.conv1.features': 384,
+        'model.conv1.init_std': 0.0001,
+        **{f'model.conv{number}.init_std': 0.06 for number in (3, 4, 5)},
+        **{f'model.fc{number}.init_std': 0.02 for number in (6, 7, 8)},
+        'optimizer.schedule': 'constant',
+        'train.batch_size': 64,
+        'train.checkpoint_every_steps': 126,
+    },
+    data=PHOTOGRAPHS.data.replace('mirrors', 'mirrors, colour noise'),
+    network=(
+        'the released net of 2012 at a quarter of its width but with all of conv1’s 96 '
+        'kernels of 11 × 11, which start from a Gaussian of 0.0001 as those of the '
+        'released CIFAR-10 nets do (docs/kernels.md): what they show was learned'
+    ),
+    schedule='8 epochs at a constant rate of 0.01, momentum 0.9, batch 64',
+    images=PHOTOGRAPHS.images,
+    folder=True,
+    data_dir=PHOTOGRAPHS.data_dir,
+    ten_views=False,
 )
 
 LOCAL_NET = Base(

@@ -27,7 +27,10 @@ class Base:
     data: str  # what the protocol says of them
     network: str
     schedule: str
-    folder: bool = False  # reads a folder of photographs, not a TFDS set
+    images: str = 'CIFAR-10, JPEG copies'  # as docs/claims.md names them
+    folder: bool = False  # reads a folder of images, not a TFDS set
+    data_dir: str = 'TFDS_DIR'  # as the protocol's command names it
+    made_by: str = ''  # the command that makes that folder, if one does
     ten_views: bool = True
 
     def file(self) -> str:
@@ -58,6 +61,11 @@ class Measure:
     unit: str
     of: Callable[[Run], float | None]
     censored: Callable[[Run], float] | None = None
+
+
+def measured(key: str, name: str, unit: str, factor: float = 1.0) -> Measure:
+    """A number that an inspection of the net has found, × the factor."""
+    return Measure(name, unit, lambda run: run.inspected(key, factor))
 
 
 def final(metric: str, name: str) -> Measure:
@@ -139,13 +147,19 @@ class Study:
     question: str
     claim: str  # the sentence, quoted, with its source
     base: Base
-    # Names of `ablations.ABLATIONS`, or changes of this study's own by their name.
+    # Names of `ablations.ABLATIONS`, or changes of this study's own by their name, in
+    # whose texts {seed} and {cells} stand for what `cells.filled` says.
     arms: tuple[str, ...]
     effects: tuple[Effect, ...]
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     seeds: int = 3
     most_seeds: int = 10
     thresholds: tuple[Measure, ...] = ()  # shown for each arm besides
+    # Names of `inspections.INSPECTIONS`, and what the protocol says of them: `measured`
+    # numbers that `experiments.inspect_cells` takes from the nets themselves.
+    inspections: tuple[str, ...] = ()
+    instrument: str = ''
+    in_steps: bool = False  # the picture's axis, where an epoch is not one length
     remarks: str = ''
     # What was changed after the first run, with its date.
     changed_since: tuple[str, ...] = ()
