@@ -82,7 +82,7 @@ def read(cell: cells_lib.Cell) -> Run | None:
         series = {n: v for n, v in series.items() if 'top5' not in n}
     cost = files.read_json(cell.workdir / workers.COST) or {}
     starts = json.loads((cell.workdir / 'provenance.json').read_text())['starts']
-    commits = dict.fromkeys(_commit(start) for start in starts)
+    commits = dict.fromkeys(commit_of(start) for start in starts)
     return Run(
         arm=cell.arm,
         seed=cell.seed,
@@ -101,7 +101,8 @@ def _short(value: float) -> float:
     return float(f'{value:.6g}')
 
 
-def _commit(start: dict[str, Any]) -> str:
+def commit_of(start: dict[str, Any]) -> str:
+    """The commit of `provenance.provenance`, with a + if files were changed."""
     git = start.get('git') or {}
     return git.get('commit', 'unknown')[:12] + ('+' if git.get('dirty') else '')
 
