@@ -22,7 +22,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from alexnet_jax import summary
+from alexnet_jax import memory, summary
 from alexnet_jax.system import command_line
 
 _CONFIG = command_line.define_config()
@@ -57,7 +57,9 @@ def main(argv: list[str]) -> None:
         return
     config = command_line.checked_config(_CONFIG)
     if _SUMMARY.value:
+        command_line.end_when_nobody_reads()
         print(summary.text(config))
+        print(memory.lines(memory.of_config(config), None, 'on one device'))
         return
     default = Path('runs', command_line.config_name(_CONFIG))
     workdir = command_line.local_path('workdir', _WORKDIR.value or default)

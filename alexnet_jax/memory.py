@@ -200,10 +200,10 @@ def check_before_data(config: ConfigDict) -> None:
     check(on_mesh(network, config, mesh), limit(mesh))
 
 
-def lines(wanted: Needs, there: Limit | None) -> str:
+def lines(wanted: Needs, there: Limit | None, where: str = 'memory') -> str:
     """What is needed and what there is, in at most 80 columns."""
     text = (
-        f'memory: {size(wanted.state)} of state, up to {size(wanted.batches.most)} of '
+        f'{where}: {size(wanted.state)} of state, up to {size(wanted.batches.most)} of '
         f'batches and {size(wanted.training.most)} of\n  scratch; evaluation up to '
         f'{size(wanted.evaluated.most + wanted.evaluation.most)}'
     )

@@ -111,7 +111,8 @@ def attempt(
     batch_size = config.train.batch_size
     last = min(stop_at_step or length.total_steps, length.total_steps)
     held = inputs.of_run(
-        workdir, inputs.Inputs(dataset.class_names, dataset.mean_image)
+        workdir,
+        inputs.Inputs(dataset.class_names, dataset.mean_image, dataset.fingerprint),
     )
     mean = mesh_lib.put_everywhere(
         augment.mean_to_subtract(held.mean_image, config.data), mesh

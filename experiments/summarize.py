@@ -5,7 +5,8 @@
 With --runs, the workdir of a sweep of studies, what has finished there comes into the
 records first: `experiments/records/<study>/runs.jsonl`. Each record then gets its
 protocol (README.md), and once there are runs its table (table.md) and its picture
-(curves.svg). --check writes nothing and fails where a page is not what it would write.
+(curves.svg); the README of the repository gets its rows. --check writes nothing and
+fails where a page is not what it would write.
 """
 
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from absl import app, flags
 
 from alexnet_jax.system import command_line, files
-from experiments import claims, figures, pages, paired, runs, studies
+from experiments import claims, figures, pages, paired, readme_table, runs, studies
 from experiments import found as found_lib
 from experiments.benchmark import rounds
 from experiments.claims import Claim
@@ -71,6 +72,14 @@ def make(root: Path = ROOT) -> Pages:
             if (one := found_lib.effect(effect, found)) is not None
         ]
     made[root / 'docs' / 'claims.md'] = claims_page(effects)
+    readme = root / 'README.md'
+    if readme.is_file():
+        of_claim = {
+            one.effect.claim: (f'{one.effect.text}: {one.text()}', one.verdict)
+            for _, one in reversed(effects)  # the first counts, as in docs/claims.md
+        }
+        text = readme.read_text()
+        made[readme] = readme_table.with_verdicts(text, of_claim)
     return made
 
 

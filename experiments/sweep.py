@@ -255,6 +255,7 @@ def keep_runs(sweep: Sweep) -> None:
 def main(argv: list[str]) -> None:
     """Trains what is not finished, and tabulates all of it."""
     if _LIST.value:
+        command_line.end_when_nobody_reads()
         print(ablations.listing())
         for study in studies.STUDIES.values():
             print(f'--study={study.name}\n    {study.question}')

@@ -1,5 +1,9 @@
 """Configs by name, and each mistake on a command line as one line that helps."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,6 +161,21 @@ def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
         assert value == '' or str(value) in ' '.join(out.split()), key
     assert '\n* train.keep_checkpoints=2' in out and 'one of ' in out
     assert 'a whole number from 1 to 1,048,576' in out
+
+
+def test_output_that_nobody_reads_ends_a_table_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-m', 'alexnet_jax.main', '--config=paper', '--summary'],
+        cwd=REPOSITORY,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, '')
 
 
 @pytest.mark.parametrize('command', commands.commands())

@@ -112,6 +112,14 @@ def test_a_run_keeps_its_mean_and_refuses_other_classes(tmp_path):
         inputs.of_run(tmp_path, inputs.Inputs(('b', 'a'), now.mean_image))
 
 
+def test_a_run_says_when_its_data_set_has_changed(tmp_path, capsys):
+    mean = np.ones((4, 4, 3), np.float32)
+    inputs.write(tmp_path, inputs.Inputs(('a', 'b'), mean, '0' * 64))
+    for now, warns in (('0' * 64, False), ('1' * 64, True), ('', False)):
+        inputs.of_run(tmp_path, inputs.Inputs(('a', 'b'), mean, now))
+        assert ('warning: the data set is not' in capsys.readouterr().err) == warns
+
+
 @pytest.mark.parametrize('file', ['dataset.json', 'mean_image.npy', 'config.json'])
 def test_a_damaged_file_of_the_workdir_is_one_line(whole_run, tmp_path, file):
     for path in whole_run['workdir'].iterdir():

@@ -19,6 +19,7 @@ from experiments import (
     found,
     pages,
     paired,
+    readme_table,
     runs,
     studies,
     summarize,
@@ -225,6 +226,19 @@ def test_every_claim_has_a_row_with_a_verdict():
         if line.startswith('| 7 |')
     )
     assert '+2.00 points' in row and '| supported |' in row
+
+
+def test_the_readme_shows_the_ten_most_interesting_measured_rows():
+    many = dict.fromkeys(readme_table.CLAIMS, ('+1.00 points', 'supported'))
+    text = f'# a\n\n{readme_table.BEGIN}\nold\n{readme_table.END}\n\nb\n'
+    made = readme_table.with_verdicts(text, many)
+    rows = [line for line in made.splitlines() if line.startswith('| ')][2:]
+    assert [row.split(' | ')[0][2:] for row in rows] == list(
+        readme_table.CLAIMS.values()
+    )[: readme_table.MOST]
+    assert 'old' not in made and made.endswith('\n\nb\n')
+    assert readme_table.with_verdicts(made, many) == made
+    assert readme_table.with_verdicts('no marks', many) == 'no marks'
 
 
 def test_runs_come_into_the_record_and_a_changed_page_is_noticed(tmp_path):

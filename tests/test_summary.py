@@ -7,6 +7,7 @@ import pytest
 
 from alexnet_jax import mesh, optimizer, summary, train_state
 from alexnet_jax.configs import caffe, cifar10, clothing, cuda_convnet, demo, paper
+from tests.conftest import run_here
 
 
 def test_the_papers_golden_numbers():
@@ -78,3 +79,9 @@ def test_steps_are_known_where_the_count_is():
     config.train.epochs, config.train.steps = 0.0, 70
     assert '70 steps of' in summary.text(config)
     assert 'assumed for folder' in summary.text(config)
+
+
+def test_the_command_prints_the_table_and_the_bounds_of_memory():
+    done = run_here('alexnet_jax.main', '--config=paper', '--summary')
+    assert done.out.startswith(summary.text(paper.get_config()))
+    assert 'on one device: 0.5 GB of state, up to 0.2 GB of batches' in done.out

@@ -10,11 +10,12 @@ where the data set is not.
 import dataclasses
 import hashlib
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.system import files
+from alexnet_jax.system import files, processes
 
 FILES = ('mean_image.npy', 'dataset.json')
 
@@ -25,6 +26,7 @@ class Inputs:
 
     class_names: tuple[str, ...]
     mean_image: np.ndarray
+    fingerprint: str = ''  # of the data set's content; '' where it is not known
 
 
 def write(workdir: Path, inputs: Inputs) -> None:
@@ -37,6 +39,7 @@ def write(workdir: Path, inputs: Inputs) -> None:
         {
             'class_names': list(inputs.class_names),
             'mean_image_sha256': hashlib.sha256(mean.getvalue()).hexdigest(),
+            'fingerprint': inputs.fingerprint,
         },
     )
 
@@ -59,7 +62,8 @@ def read(workdir: Path) -> Inputs:
         if hashlib.sha256(encoded).hexdigest() != content['mean_image_sha256']:
             raise ValueError('the digest of mean_image.npy does not agree')
         names = tuple(map(str, content['class_names']))
-        return Inputs(names, np.load(io.BytesIO(encoded), allow_pickle=False))
+        mean = np.load(io.BytesIO(encoded), allow_pickle=False)
+        return Inputs(names, mean, str(content.get('fingerprint', '')))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{workdir}: dataset.json and mean_image.npy, the class names and the mean '
@@ -72,6 +76,7 @@ def of_run(workdir: Path, inputs: Inputs) -> Inputs:
     """The inputs with which a run began, or those of its data set where it begins.
 
     A run has one mean from its start to its end, whatever becomes of the data set.
+    Where its files are others by now, a line says so.
 
     Raises:
       ValueError: the data set now has other classes.
@@ -88,5 +93,14 @@ def of_run(workdir: Path, inputs: Inputs) -> Inputs:
             f'--workdir={workdir} holds a run of {len(begun.class_names)} classes, and '
             f'its data set now has {len(inputs.class_names)} ({what}); take another '
             '--workdir, or the data set with which it began'
+        )
+    before, now = begun.fingerprint, inputs.fingerprint
+    if before and now and before != now and processes.is_first():
+        print(
+            f'warning: the data set is not the one with which {workdir} began (its '
+            f'fingerprint was {before[:16]} and is {now[:16]}): files were added, '
+            'removed or changed, and the run goes on with those that are there',
+            file=sys.stderr,
+            flush=True,
         )
     return begun

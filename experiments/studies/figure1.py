@@ -26,6 +26,13 @@ GRID = {
     }
     for activation, rate in itertools.product(ACTIVATIONS, RATES)
 }
+# The rate is constant, so that a longer run begins as a shorter one: only tanh, which
+# the ratio is about, is worth many epochs. The others count with their length.
+EPOCHS = {'relu': 12.0, 'tanh': 30.0, 'sigmoid': 12.0}
+TRAINED = {
+    arm: {**changes, 'train.epochs': EPOCHS[str(changes['model.activation'])]}
+    for arm, changes in GRID.items()
+}
 RUNNING = study.final('train/top1_error', 'running training error')
 TO_25 = study.epochs_to('train/top1_error', 0.25, 'running training error')
 
@@ -66,8 +73,8 @@ STUDIES = (
         question='Does ReLU reach 25 % training error six times sooner than tanh?',
         claim=CLAIM,
         base=FIGURE1,
-        arms=tuple(GRID),
-        own=GRID,
+        arms=tuple(TRAINED),
+        own=TRAINED,
         effects=(
             slower(5, 'tanh', several=2.0),
             slower(6, 'sigmoid', several=2.0),
@@ -80,10 +87,10 @@ STUDIES = (
             'The training error is the running one, over each eighth of an epoch: '
             'without dropout and augmentation it is the error on the images as they '
             'are. A run that never comes to 25 % counts with its length, so that the '
-            'ratio is then at least what is said. “Several times” is taken as more '
-            'than twice; the ratio is shown beside the paper’s six. Only the arms '
-            'that `figure1_rates` found best are run, of an activation with two runs '
-            'the sooner one.'
+            'ratio is then at least what is said. ReLU and sigmoid train for 12 '
+            'epochs, tanh for 30. “Several times” is taken as more than twice; the '
+            'ratio is shown beside the paper’s six. Only the arms that `figure1_rates` '
+            'found best are run, of an activation with two runs the sooner one.'
         ),
     ),
 )
