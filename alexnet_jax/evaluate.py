@@ -15,7 +15,6 @@ images, whose classes are found by their names:
     python -m alexnet_jax.evaluate --workdir=runs/a --split=test --config.data.source=folder --config.data.data_dir=DIR
 """  # noqa: E501
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,8 +78,6 @@ def main(argv: Sequence[str]) -> None:
     elsewhere = f'{changes["source"]}-' if 'source' in changes else ''
     name = f'{elsewhere}{_SPLIT.value}-{_VIEWS.value}view'
     out = Path(_OUT.value) if _OUT.value else workdirs[0] / f'evaluation-{name}.json'
-    if _OUT.value and not os.access(out.parent, os.W_OK | os.X_OK):
-        raise SystemExit(f'error: --out={out}: {out.parent} cannot be written')
     mesh_lib.request_cpu_devices(2)
     compilation_cache.enable()
     with command_line.user_errors():
@@ -91,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
         for workdir in workdirs:
             config = config_file.read(workdir.expanduser().absolute())
             views.warn_without_mirrors(config, _VIEWS.value)
+        command_line.check_output('out', out)
         try:
             evaluation = ensembles.evaluate(
                 workdirs,

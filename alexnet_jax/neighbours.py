@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> None:
     with command_line.user_errors():
         if _FIGURE.value:
             drawing.check(Path(_FIGURE.value))
+        if _OUTPUT.value:
+            command_line.check_output('output', _OUTPUT.value)
         trained = net.load(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
         layer = _LAYER.value or trained.network.layers[-2].name
         features.shapes(trained, [layer, *_PROBE.value])  # a wrong name, at once

@@ -27,6 +27,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax.analysis import drawing, guesses, net, panels, views
+from alexnet_jax.data import entries
 from alexnet_jax.system import command_line, compilation_cache
 
 SHOWN = 8  # images of Figure 4, left
@@ -47,16 +48,25 @@ def main(argv: Sequence[str]) -> None:
     with command_line.user_errors():
         if _FIGURE.value:
             drawing.check(Path(_FIGURE.value))
+        if _OUTPUT.value:
+            command_line.check_output('output', _OUTPUT.value)
+            if _OUTPUT.value.lower().endswith(entries.SUFFIXES):
+                raise ValueError(
+                    f'--output={_OUTPUT.value} is the name of an image, and what is '
+                    'written is text; --figure=FILE draws a picture'
+                )
         trained = net.load(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
         views.warn_without_mirrors(trained.config, _VIEWS.value)
         numbers = None
         if _CLASS_NUMBERS.value:
             file = Path(_CLASS_NUMBERS.value)
             numbers = guesses.ilsvrc_numbers(file, trained.class_names)
+        counted = guesses.count(paths)
         with _output(_OUTPUT.value) as file:
-            total, shown, bad = guesses.write(
+            shown, bad = guesses.write(
                 trained,
                 paths,
+                counted,
                 file,
                 how=_FORMAT.value,
                 top=_TOP.value,
@@ -68,6 +78,7 @@ def main(argv: Sequence[str]) -> None:
             panels.draw_guesses(shown, trained, Path(_FIGURE.value))
             print(f'drawn in {_FIGURE.value}', file=sys.stderr)
     if bad:
+        total = counted.total
         done = 'the others are done' if bad < total else 'nothing was predicted'
         raise SystemExit(
             f'error: {bad:,} of {total:,} files could not be read, see above; {done}'
@@ -75,13 +86,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _output(name: str | None) -> contextlib.AbstractContextManager[TextIO]:
-    """The file that the lines go to, open from the start; stdout without a name."""
+    """The file that the lines go to as they come; stdout without a name."""
     if not name:
         return contextlib.nullcontext(sys.stdout)
-    try:
-        return open(name, 'w', encoding='utf-8')
-    except OSError as error:
-        raise ValueError(f'--output={name}: {error.strerror}') from None
+    return open(name, 'w', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -189,6 +189,16 @@ def test_differences_name_what_matters_and_pass_what_does_not():
     ) == ['optimizer.learning_rate=0.01, and you asked for 0.02']
 
 
+def test_a_run_from_before_a_key_was_there_goes_on_with_its_default():
+    old, new = (config_file.to_json(load('paper')) for _ in range(2))
+    del old['train']['nonfinite'], old['data']['training_error_split']
+    assert not config_file.blocking_differences(old, new)
+    new['train']['nonfinite']['factor'] = 0.7
+    assert config_file.blocking_differences(old, new) == [
+        'train.nonfinite.factor=0.5, and you asked for 0.7'
+    ]
+
+
 def test_a_run_goes_on_with_other_values_of_the_keys_that_help_marks():
     rules = config_lib.rules(load('paper'))
     free = {key for key, rule in rules.items() if rule.free}

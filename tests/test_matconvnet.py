@@ -1,5 +1,6 @@
 """matconvnet's .mat, written by scipy.io as its own import-caffe.py does."""
 
+import math
 import struct
 import zlib
 
@@ -136,6 +137,16 @@ def nested(depth: int) -> bytes:
     return content
 
 
+ENDLESS = struct.pack('<d', math.inf)  # of a text
+# A shape of floats.
+FRACTIONS = element(
+    14,
+    element(6, struct.pack('<II', 6, 0))
+    + element(7, struct.pack('<2f', 1.0, 1.0))
+    + element(1, b'layers'),
+)
+
+
 @pytest.mark.parametrize(
     ('content', 'says'),
     [
@@ -147,6 +158,11 @@ def nested(depth: int) -> bytes:
         (HEADER + matrix(1, (10**6, 10**6), b''), 'cut off'),
         (HEADER + matrix(2, (10**6, 10**6), element(5, b'\x08\0\0\0') * 2), 'claims'),
         (HEADER + matrix(6, (-1, -1)), 'damaged'),
+        (HEADER + FRACTIONS, 'fractions where whole numbers'),
+        (
+            HEADER + matrix(4, (1, 1), element(9, struct.pack('<d', math.inf))),
+            'fractions',
+        ),
         (HEADER + nested(3000), 'nested more than 8'),
         (HEADER + struct.pack('<II', 14, 2**32 - 8), 'claims 4,294,967,288 bytes'),
         (HEADER + element(15, b'no zlib'), 'decompress'),

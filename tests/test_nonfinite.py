@@ -114,9 +114,9 @@ def watch(name='demo', **warn):
     return health.Watch(config, network, 10), velocity
 
 
-def check(watched, velocity, now, loss):
+def check(watched, velocity, now, loss, epoch=0.0):
     opt_state = ({'trace': velocity},)
-    scalars = {'train/loss': loss, 'train/epoch': 0.0}
+    scalars = {'train/loss': loss, 'train/epoch': epoch}
     watched.check(now, scalars, opt_state)
 
 
@@ -152,6 +152,18 @@ def test_a_layer_that_is_frozen_is_not_dead(capsys):
     velocity['conv1']['bias'] = jax.numpy.zeros(3)
     check(watched, velocity, 50, 1.0)
     assert not capsys.readouterr().err
+
+
+def test_a_layer_that_moves_from_here_on_is_not_dead_yet(capsys):
+    watched, velocity = watch()
+    velocity['conv1']['bias'] = jax.numpy.zeros(3)
+    for epoch, warns in ((2.0, False), (2.5, True)):  # of 20 and 25 steps of ten
+        watched._config.optimizer.layer_rates = (
+            ('conv1', 0.0, 0.0),
+            ('conv1', 2.0, 0.2),
+        )
+        check(watched, velocity, int(10 * epoch), 1.0, epoch=epoch)
+        assert bool(capsys.readouterr().err) == warns
 
 
 @pytest.mark.parametrize('kind', ['grey', 'same', 'photographs'])

@@ -97,16 +97,31 @@ def test_a_bad_file_is_named_and_the_others_are_done(workdir, folder, tmp_path):
     (tmp_path / 'bad.jpg').write_bytes(b'junk')
     (tmp_path / 'cut.png').write_bytes((folder / 'star/c.png').read_bytes()[:200])
     (tmp_path / 'gone.png').symlink_to('nowhere.png')
-    done = predict(workdir, tmp_path, folder / 'ring', '--format=csv')
+    missing = tmp_path / 'missing.png'
+    done = predict(workdir, tmp_path, missing, folder / 'ring', '--format=csv')
     assert done.status == 1
     assert len(list(csv.DictReader(io.StringIO(done.out)))) == 2
     *skipped, last = done.err.splitlines()
     assert [line.split()[1] for line in skipped] == [
-        f'{tmp_path / name}:' for name in ('bad.jpg', 'cut.png', 'gone.png')
+        f'{tmp_path / name}:'
+        for name in ('bad.jpg', 'cut.png', 'gone.png', 'missing.png')
     ]
     assert last == (
-        'error: 3 of 5 files could not be read, see above; the others are done'
+        'error: 4 of 6 files could not be read, see above; the others are done'
     )
+
+
+def test_a_mistake_leaves_the_files_that_are_there(workdir, folder, tmp_path):
+    kept, photograph = tmp_path / 'kept.csv', tmp_path / 'a.png'
+    kept.write_text('of an earlier run')
+    photograph.write_bytes((folder / 'star/c.png').read_bytes())
+    for words in (
+        ['nowhere.png', f'--output={kept}'],
+        [photograph, f'--output={photograph}'],
+    ):
+        assert predict(workdir, *words).error
+    assert kept.read_text() == 'of an earlier run'
+    assert photograph.read_bytes() == (folder / 'star/c.png').read_bytes()
 
 
 @pytest.mark.parametrize('encoding', ['raw', 'jpeg'])
@@ -195,7 +210,12 @@ def test_ilsvrc_takes_five_numbers_a_line(workdir, folder, tmp_path):
         (['x.png', '--views=3'], ['--views=3', '1 or 10']),
         (['x.png', '--figure=a.gif'], ['a.gif', '.png']),
         (['x.png', '--figure=no/where/a.png'], ['no/where/a.png', 'folder']),
-        (['x.png', '--output=no/where/a.csv'], ['--output=no/where/a.csv']),
+        (
+            ['x.png', '--output=no/where/a.csv'],
+            ['--output=no/where/a.csv', 'not there'],
+        ),
+        (['x.png', '--output=a.PNG'], ['--output=a.PNG', 'name of an image']),
+        (['x.png', '--output=configs'], ['--output=configs is a folder']),
         (['x.png', '--top=0'], ['top']),
     ],
 )

@@ -80,9 +80,34 @@ def of_photographs(
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """How many files there are, and the letters of the longest name.
+
+    Counted first, so that the time left is known and columns are aligned, without
+    keeping the names of 10^5 files.
+    """
+
+    total: int
+    widest: int
+
+
+def count(paths: Sequence[Path]) -> Counted:
+    """Counts what is predicted for files and folders.
+
+    Raises:
+      ValueError: as `photographs.find`.
+    """
+    total = widest = 0
+    for path in photographs.find(paths):
+        total, widest = total + 1, max(widest, len(name(path)))
+    return Counted(total, widest)
+
+
 def write(
     net: Net,
     paths: Sequence[Path],
+    counted: Counted,
     file: TextIO,
     *,
     how: str,
@@ -90,7 +115,7 @@ def write(
     views: int = 1,
     numbers: Sequence[int] | None = None,
     shown: int = 0,
-) -> tuple[int, list[Guess], int]:
+) -> tuple[list[Guess], int]:
     """Writes the guesses for files and folders as they come, a line each.
 
     Files that cannot be read are named on stderr, and the others are done.
@@ -98,6 +123,7 @@ def write(
     Args:
       net: the network.
       paths: files and folders.
+      counted: see `count`.
       file: where the lines go.
       how: one of FORMATS.
       top: how many classes of each.
@@ -106,20 +132,12 @@ def write(
       shown: how many guesses to hand back, evenly spread over the files.
 
     Returns:
-      how many files there were, the guesses that are to be shown, and how many files
-      could not be read.
-
-    Raises:
-      ValueError: a file or folder is not there, or has no images.
+      the guesses that are to be shown, and how many files could not be read.
     """
-    # Counted first, so that the time left is known and columns are aligned, without
-    # keeping the names of 10^5 files.
-    total = widest = 0
-    for path in photographs.find(paths):
-        total, widest = total + 1, max(widest, len(name(path)))
+    total = counted.total
     top = min(ILSVRC_GUESSES if how == 'ilsvrc' else top, len(net.class_names))
     line = {
-        'table': _table(net.class_names, top, min(widest, WIDEST_NAME)),
+        'table': _table(net.class_names, top, min(counted.widest, WIDEST_NAME)),
         'csv': _csv(net.class_names, top),
         'jsonl': _jsonl(net.class_names),
         'ilsvrc': _ilsvrc(numbers or range(1, len(net.class_names) + 1)),
@@ -144,7 +162,7 @@ def write(
             # The next good one stands for one that cannot be read.
             if len(kept) < sum(i <= index for i in wanted):
                 kept.append(guess)
-    return total, kept, bad
+    return kept, bad
 
 
 def name(path: Path) -> str:

@@ -34,14 +34,14 @@ def find(paths: Sequence[Path]) -> Iterator[Path]:
     """The files that are named, and every image below the folders that are named.
 
     A folder's images come in the order of their names, those of a folder before those
-    of the folders in it.
+    of the folders in it. What is not there comes too, for `read` to say so.
 
     Raises:
-      ValueError: there is no such file or folder, or a folder has no images.
+      ValueError: nothing of it is there, or a folder has no images.
     """
+    if not any(path.exists() for path in paths):
+        raise ValueError(f'there is no file or folder {", ".join(map(str, paths))}')
     for path in paths:
-        if not path.exists():
-            raise ValueError(f'there is no file or folder {path}')
         if not path.is_dir():
             yield path
             continue
@@ -112,8 +112,10 @@ def _in_threads(
 
 def _read(file: Path, stored: images.Stored) -> Photograph:
     try:
+        if not file.exists():
+            return Photograph(file, None, 'there is no such file or folder')
         if not file.is_file():  # a pipe would be waited for
-            return Photograph(file, None, 'not a file, or a link to nothing')
+            return Photograph(file, None, 'not a file')
         encoded = file.read_bytes()
     except OSError as error:
         return Photograph(file, None, error.strerror or str(error))

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from alexnet_jax.data import disk, duplicates, images, manifest, metadata, sources
-from alexnet_jax.system import signals
+from alexnet_jax.system import bars, signals
 
 SHARD_BYTES = 256e6
 SHARD_EXAMPLES = 10_000  # fewer files to redo after a kill when records are small
@@ -196,7 +196,7 @@ def write(
         initial=total - sum(s.stop - s.start for s in todo),
         desc=f'preparing {source.name} {shards[0].split}',
         unit=' images',
-        mininterval=0.5,
+        mininterval=bars.interval(),
     ) as bar:
         if workers <= 1:
             outcomes |= {shard: _write_shard(task(shard), bar.update) for shard in todo}

@@ -6,6 +6,7 @@ from tqdm import tqdm
 
 from alexnet_jax.data import manifest, pipeline, prepared
 from alexnet_jax.data.prepared import PreparedDataset
+from alexnet_jax.system import bars
 
 
 def verify(dataset: PreparedDataset, data: ConfigDict) -> int:
@@ -38,7 +39,7 @@ def _check_records(dataset: PreparedDataset, split: str) -> None:
         range(dataset.split_sizes[split]),
         desc=f'verifying {split}',
         unit=' images',
-        mininterval=0.5,
+        mininterval=bars.interval(),
     ):
         try:
             pixels, _ = pipeline.decode(read(index), dataset, buffer)

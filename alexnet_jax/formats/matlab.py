@@ -102,24 +102,30 @@ class _Reader:
             raise ValueError(f'expected numbers, not {len(data)} bytes of type {kind}')
         return np.frombuffer(data, _DTYPES[kind]), rest
 
+    def integers(self, content: memoryview) -> tuple[list[int], memoryview]:
+        found, rest = self.numbers(content)
+        if found.dtype.kind not in 'iu':
+            raise ValueError('it has fractions where whole numbers stand')
+        return found.tolist(), rest
+
     def matrix(self, content: memoryview, depth: int) -> tuple[str, Any]:
         """The name and value of a matrix."""
         if depth > _DEEPEST:
             raise ValueError(f'it is nested more than {_DEEPEST} deep')
         if not content:  # an empty one within a cell or struct
             return '', np.zeros((0, 0))
-        flags, content = self.numbers(content)
-        dims, content = self.numbers(content)
+        flags, content = self.integers(content)
+        shape, content = self.integers(content)
         name, content = self.numbers(content)
-        if len(flags) != 2 or not 2 <= len(dims) <= 32 or min(dims.tolist()) < 0:
+        if len(flags) != 2 or not 2 <= len(shape) <= 32 or min(shape) < 0:
             raise ValueError('the head of a matrix is damaged')
-        kind, shape = int(flags[0]) & 0xFF, dims.tolist()
+        kind = flags[0] & 0xFF
         count = 1
         for extent in shape:
             count *= extent
         named = name.tobytes().decode('latin-1')
         shown = repr(named[:40]) if named else 'a matrix'
-        if int(flags[0]) & 0x800:
+        if flags[0] & 0x800:
             raise ValueError(f'{shown} holds complex numbers')
         if kind == _CELL:
             return named, self.cells(content, count, depth)
@@ -127,12 +133,12 @@ class _Reader:
             return named, self.structs(content, count, depth)
         if kind != _CHAR and not 6 <= kind <= 15:
             raise ValueError(f'{shown} is of class {kind}')
-        values, content = self.numbers(content) if count else (np.zeros(0), content)
         if kind == _CHAR:
-            codes = list(map(int, values.tolist()))
+            codes = self.integers(content)[0] if count else []
             if len(codes) > 100_000 or max(codes, default=0) > 0x10FFFF:
                 raise ValueError('a text is too long or none')
             return named, ''.join(map(chr, codes))
+        values = self.numbers(content)[0] if count else np.zeros(0)
         if len(values) != count:
             raise ValueError(
                 f'{shown} claims {"×".join(map(str, shape))} numbers and '
@@ -150,11 +156,11 @@ class _Reader:
         return found
 
     def structs(self, content: memoryview, count: int, depth: int) -> Any:
-        length, content = self.numbers(content)
+        length, content = self.integers(content)
         names, content = self.numbers(content)
-        if len(length) != 1 or not 0 < int(length[0]) <= 64:
+        if len(length) != 1 or not 0 < length[0] <= 64:
             raise ValueError('the field names of a struct are damaged')
-        text, size = names.tobytes(), int(length[0])
+        text, size = names.tobytes(), length[0]
         fields = [
             text[at : at + size].split(b'\0')[0].decode('latin-1')
             for at in range(0, len(text), size)

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.configs import paper
 from alexnet_jax.run import checkpoint_folder
 from alexnet_jax.system import files
 
@@ -73,9 +74,12 @@ def blocking_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
       new: the same of the present config.
 
     Returns:
-      Phrases `key=old, and you asked for new`; empty if the run can go on.
+      Phrases `key=old, and you asked for new`; empty if the run can go on. A key that
+      came after the run began counts with its default, which changes nothing.
     """
     before, after = dict(config_lib.flat(old)), dict(config_lib.flat(new))
+    defaults = dict(config_lib.flat(to_json(paper.get_config())))
+    before = {key: defaults[key] for key in after if key in defaults} | before
     return [
         f'{key}={before.get(key, "absent")}, and you asked for '
         f'{after.get(key, "absent")}'

@@ -77,7 +77,9 @@ class Watch:
                 f'conv3 to conv5; configs/released_2012.py has 0.03 there. See {_SEE}',
             )
         if warn.dead_layers and 'dead_layers' not in self._said:
-            epoch = scalars['train/epoch']
+            # That of the update just made: a layer that moves from here on has had no
+            # gradient yet.
+            epoch = scalars['train/epoch'] * (now - 1) / now
             if dead := self._dead(opt_state, epoch):
                 self._warn(
                     'dead_layers',

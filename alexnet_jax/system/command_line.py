@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import sys
@@ -209,6 +210,23 @@ def local_path(flag: str, value: str | Path) -> Path:
             'machine (or of a file system that is mounted on it)'
         )
     return Path(value)
+
+
+def check_output(flag: str, value: str | Path) -> Path:
+    """The path of a file that will be written, refused before the work where it cannot.
+
+    Raises:
+      ValueError: its folder is not there or may not be written to, or it is a folder.
+    """
+    path = local_path(flag, value)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f'--{flag}={value}: {folder} is not there')
+    if path.is_dir():
+        raise ValueError(f'--{flag}={value} is a folder; name a file in it')
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f'--{flag}={value}: {folder} cannot be written to')
+    return path
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ def whole(settings: Settings) -> Repetition:
     folder = Path(settings['folder'])
 
     def repetition() -> None:
-        _, _, bad = guesses.write(net, [folder], io.StringIO(), how='csv')
+        counted = guesses.count([folder])
+        _, bad = guesses.write(net, [folder], counted, io.StringIO(), how='csv')
         assert not bad
 
     return repetition
