@@ -145,7 +145,7 @@ def attempt(
         state, meta = restored
         latest = dict(meta['metrics'])
         window = log_window.LogWindow(batch_size, meta['window'])
-        evaluated = meta['evaluated']
+        evaluated = meta.get('evaluated', True)  # 0.2.0 did not say
     else:
         for step in checkpoints.set_best_aside():
             print(
