@@ -32,17 +32,17 @@ from alexnet_jax import randomness
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import PreparedDataset
 from alexnet_jax.system import command_line
+from experiments.studies import transfer
 from experiments.studies.bases import CIFAR10_HALF, PHOTOGRAPHS
 
 BASES = {base.name: base for base in (CIFAR10_HALF, PHOTOGRAPHS)}
-COUNTS = (10, 30, 100)  # of a class
 SEEDS = 10  # the most that a study has
 
 
 def make(
     data: ConfigDict,
     out: Path,
-    counts: Sequence[int] = COUNTS,
+    counts: Sequence[int] = transfer.COUNTS,
     seeds: int = SEEDS,
 ) -> dict[str, int]:
     """Writes the folder.

@@ -66,7 +66,7 @@ def inspect(sweep: Sweep, changes: Mapping[str, Any]) -> int:
     assert sweep.study
     there = finished(sweep)
     by_cell = {(cell.arm, cell.seed): cell for cell in there}
-    commit = runs.commit(provenance.provenance())
+    commit = runs.commit_of(provenance.provenance())
     made = 0
     for cell in there:
         if adoption.adopt(cell, changes):

@@ -91,7 +91,7 @@ def read(cell: cells_lib.Cell) -> Run | None:
         series = {n: v for n, v in series.items() if 'top5' not in n}
     cost = files.read_json(cell.workdir / workers.COST) or {}
     starts = json.loads((cell.workdir / 'provenance.json').read_text())['starts']
-    commits = dict.fromkeys(commit(start) for start in starts)
+    commits = dict.fromkeys(commit_of(start) for start in starts)
     numbers, measured_by = measured.of_run(cell.workdir)
     return Run(
         arm=cell.arm,
@@ -113,7 +113,7 @@ def _short(value: float) -> float:
     return float(f'{value:.6g}')
 
 
-def commit(start: dict[str, Any]) -> str:
+def commit_of(start: dict[str, Any]) -> str:
     """The commit that `provenance.collect` found, with + where files were changed."""
     git = start.get('git') or {}
     return git.get('commit', 'unknown')[:12] + ('+' if git.get('dirty') else '')

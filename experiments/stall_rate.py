@@ -1,13 +1,14 @@
-r"""Counts how often training stays at the flat loss ("stuck at 6.9").
+r"""Counts how often training stays at the flat loss ("stuck at 6.9"), by its start.
 
-    python -m experiments.stall_rate --data_dir=DIR --seeds=8 --steps=250 \
-        --out=experiments/records/stall_rate
+    python -m experiments.stall_rate --data_dir=DIR --seeds=3 --steps=250 \
+        --out=experiments/records/stall_rate/signal_and_bias
 
-Trains the paper's network from each of four starts with several seeds and counts the
+Trains the paper's network from each of several starts with several seeds and counts the
 runs that never leave the loss of a net that only knows how frequent the classes are.
-DIR is a folder of images, `<split>/<class>/*.jpg`. `<out>/runs.jsonl` gets a line per
-run with every loss, `<out>/table.md` the counts; runs already in the file are kept, so
-that a killed experiment goes on.
+Pairs of starts that differ in one thing alone part the signal of the image from the
+biases (`starts.COMPARISONS`). DIR is a folder of images, `<split>/<class>/*.jpg`.
+`<out>/runs.jsonl` gets a line per run with every loss, `<out>/table.md` the counts and
+the comparisons; runs already in the file are kept, so that a killed experiment goes on.
 
 At a width below 1 the standard deviations are divided by sqrt(width) wherever the
 fan-in shrinks with the width (everywhere but in conv1): the signal at the start is
@@ -31,22 +32,20 @@ from ml_collections import ConfigDict
 from alexnet_jax import build
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.configs import paper, released_2012
+from alexnet_jax.configs import paper
 from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.run import provenance
 from alexnet_jax.system import command_line, files
-from experiments import report
+from experiments import logit_deviation, paired, report
+from experiments import runs as runs_lib
+from experiments.starts import ARMS, COMPARISONS
 
 WINDOW = 20  # steps that the loss is averaged over
+IMAGES = 64  # that the signal is measured on
 LEFT = 0.95  # a run has left when its loss is below this fraction of the flat loss
 
-ARMS: dict[str, dict[str, Any]] = {
-    'paper': {},  # §5: 0.01 everywhere, biases of 1
-    'released': {
-        f'model.{n}.init_std': std for n, std in released_2012.INIT_STD.items()
-    },
-    'caffe_bias': {f'model.{name}.init_bias': 0.1 for name in paper.BIASED},
-    'unit_inputs': {'data.scale': 1 / 75},  # the paper's start, images of unit variance
-}
+FACTOR = 1.5  # of the steps, from which on a start is said to be slower or faster
+SLOWER, FASTER, ALIKE, UNDECIDED = 'slower', 'faster', 'alike', 'undecided'
 
 
 def make_config(
@@ -88,6 +87,22 @@ def label_entropy(dataset: prepare.PreparedDataset, config: ConfigDict) -> float
     return float(-(p * np.log(p)).sum())
 
 
+def signal(config: ConfigDict, dataset: prepare.PreparedDataset) -> float:
+    """The deviation of a logit over validation images, before the first step."""
+    batch = next(
+        pipeline.eval_batches(
+            dataset, config.data, split=config.data.validation_split, batch_size=IMAGES
+        )
+    )
+    images = (batch['image'] - dataset.mean_image) * np.float32(config.data.scale)
+    size = config.data.crop_size
+    first = augment.centre_offset(images.shape[1], size)
+    crops = images[:, first : first + size, first : first + size][batch['mask'] > 0]
+    drawn = config.copy_and_resolve_references()
+    drawn.model.num_classes = dataset.num_classes
+    return logit_deviation.logit_deviation(drawn, crops, config.seed, batch=len(crops))
+
+
 def train(
     config: ConfigDict, dataset: prepare.PreparedDataset, flat_loss: float
 ) -> dict[str, Any]:
@@ -127,21 +142,87 @@ def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
     A run whose loss became infinite counts as diverged, not as stalled.
     """
     rows = [['start', 'stalled', 'diverged', 'median step of leaving (range)']]
+    signals = any('signal' in run for run in runs)
+    if signals:
+        rows[0].append('deviation of a logit at the start (range)')
     for arm in dict.fromkeys(run['arm'] for run in runs):
         own = [run for run in runs if run['arm'] == arm]
         left = [run['left_at'] for run in own if run['left_at']]
-        diverged = [run for run in own if not np.isfinite(run['losses'][-1])]
+        diverged = [run for run in own if has_diverged(run)]
         stalled = len(own) - len(left) - len(diverged)
         when = (
             f'{statistics.median(left):.0f} ({min(left)}–{max(left)})' if left else '–'
         )
-        rows.append(
-            [
-                *(arm, f'{stalled} of {len(own)}', f'{len(diverged)} of {len(own)}'),
-                when,
-            ]
-        )
+        row = [arm, f'{stalled} of {len(own)}', f'{len(diverged)} of {len(own)}', when]
+        if signals:
+            values = [run['signal'] for run in own]
+            mean = statistics.mean(values)
+            row.append(f'{mean:.2g} ({min(values):.2g}–{max(values):.2g})')
+        rows.append(row)
     return rows
+
+
+def has_diverged(run: dict[str, Any]) -> bool:
+    """Whether its loss became infinite."""
+    return not np.isfinite(run['losses'][-1])
+
+
+def comparisons(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """How many times as many steps a start takes as another, paired by seed.
+
+    A pair with a run that diverged is left out.
+    """
+    rows = [['what differs', 'start', 'against', 'ratio of steps [95 %]', 'so it is']]
+    for question, arm, against in COMPARISONS:
+        steps = {
+            name: {
+                run['seed']: len(run['losses'])
+                for run in runs
+                if run['arm'] == name and not has_diverged(run)
+            }
+            for name in (arm, against)
+        }
+        ratios = paired.differences(steps[arm], steps[against], ratio=True)
+        if not ratios:
+            continue
+        stalled, other_stalled = (
+            any(run['arm'] == name and not run['left_at'] for run in runs)
+            for name in (arm, against)
+        )
+        found = paired.interval(ratios).exponential()
+        verdict = pace(found)
+        # Of a run that stalled it is known that it takes more steps, not how many.
+        if (stalled and verdict != SLOWER) or (other_stalled and verdict != FASTER):
+            verdict = UNDECIDED
+        bound = '? ' if stalled and other_stalled else '≥ ' if stalled else ''
+        bound = bound or ('≤ ' if other_stalled else '')
+        text = f'{bound}{found.mean:.2f}'
+        text += f' [{found.low:.2f}, {found.high:.2f}]' if found.n > 1 else ''
+        rows.append([question, arm, against, f'{text}, n = {found.n}', verdict])
+    return rows
+
+
+def pace(found: paired.Interval) -> str:
+    """What an interval of ratios says."""
+    if found.n == 1:
+        return UNDECIDED
+    if found.low > FACTOR:
+        return SLOWER
+    if found.high < 1 / FACTOR:
+        return FASTER
+    return ALIKE if found.low > 1 / FACTOR and found.high < FACTOR else UNDECIDED
+
+
+def made_of(runs: Sequence[dict[str, Any]]) -> report.Report:
+    """The record's table.md."""
+    return [
+        table(runs),
+        'How many times as many steps a start takes as the other, paired by seed. A '
+        'run that stalled counts with its length: ≥ where one of the start did, ≤ '
+        f'where one of the other did. Slower, faster: the whole interval lies beyond '
+        f'{FACTOR} times; alike: it lies within; else undecided.',
+        comparisons(runs),
+    ]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -167,6 +248,7 @@ def main(argv: Sequence[str]) -> None:
         config = next(iter(configs.values()))  # all read the same images
         dataset = prepare.open_prepared(config.data)
     flat_loss = label_entropy(dataset, config)
+    commit = runs_lib.commit_of(provenance.provenance())
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
         for arm, config in configs.items():
             key = {'arm': arm, 'seed': seed, **setting}
@@ -174,8 +256,10 @@ def main(argv: Sequence[str]) -> None:
                 continue
             config.seed = seed
             begin = time.time()
+            first = float(f'{signal(config, dataset):.4g}')
             outcome = train(config, dataset, flat_loss)
-            run = {**key, 'flat_loss': round(flat_loss, 4), **outcome}
+            run = {**key, 'commit': commit, 'flat_loss': round(flat_loss, 4)}
+            run |= {'signal': first, **outcome}
             runs.append(run)
             with record.open('a') as file:  # which several processes may share
                 file.write(json.dumps(run) + '\n')
@@ -186,7 +270,7 @@ def main(argv: Sequence[str]) -> None:
                 flush=True,
             )
     runs = [run for run in runs if setting.items() <= run.items()]
-    found = [table(runs)]
+    found = made_of(runs)
     files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
     print(report.as_text(found))
 

@@ -1,5 +1,6 @@
 """The experiments' own arithmetic, and that their commands run; nothing is timed."""
 
+import functools
 import importlib
 import json
 import re
@@ -57,6 +58,50 @@ def test_an_arm_changes_the_start_alone_and_keeps_the_signal_at_any_width(arm):
     paper = dict(config_lib.flat(start_of('paper', 1.0)))
     changed = {k for k, v in config_lib.flat(full) if v != paper[k]}
     assert changed == set(stall_rate.ARMS[arm])
+
+
+@pytest.mark.long
+def test_starts_that_are_compared_at_one_signal_have_it():
+    noise = logit_deviation.noise_images(4, 224, seed=0).astype(np.float32)
+    images = noise - noise.mean(axis=0)
+
+    @functools.cache
+    def signal(arm: str) -> float:
+        config = start_of(arm, 0.125)
+        config.model.num_classes = 10
+        return logit_deviation.logit_deviation(config, images * config.data.scale, 0, 4)
+
+    for arm, other in (
+        ('no_biases_text_signal', 'paper'),
+        ('no_biases_released_signal', 'released'),
+        ('unit_inputs_text_signal', 'paper'),
+    ):
+        # Without its factor the first has 0.28 of it, the second 0.52.
+        assert signal(arm) == pytest.approx(signal(other), rel=0.3), arm
+
+
+def test_starts_are_compared_by_the_steps_of_the_same_seed():
+    def line(arm: str, seed: int, steps: int, stalled: bool = False) -> dict:
+        left_at = None if stalled else steps
+        return {'arm': arm, 'seed': seed, 'left_at': left_at, 'losses': [2.0] * steps}
+
+    def row(steps: list[int], others: list[int], stalled: bool = False) -> list[str]:
+        runs = [line('paper', i, n, stalled) for i, n in enumerate(steps)]
+        runs += [line('released', i, n) for i, n in enumerate(others)]
+        (found,) = stall_rate.comparisons(runs)[1:]
+        return found[-2:]
+
+    # Each 2.5 times: there is no spread of pairs, however far apart the seeds are.
+    assert row([100, 200, 150], [40, 80, 60]) == ['2.50 [2.50, 2.50], n = 3', 'slower']
+    assert row([40, 80, 60], [100, 200, 150])[1] == 'faster'
+    assert row([100, 200, 150], [99, 202, 149])[1] == 'alike'
+    assert row([100, 200, 150], [40, 202, 149])[1] == 'undecided'
+    assert row([100], [40]) == ['2.50, n = 1', 'undecided']
+    # Runs that stalled were at least so slow; of alike or faster nothing is known.
+    assert row([100, 200, 150], [40, 80, 60], stalled=True) == [
+        '≥ 2.50 [2.50, 2.50], n = 3', 'slower',
+    ]  # fmt: skip
+    assert row([100, 200, 150], [99, 202, 149], stalled=True)[1] == 'undecided'
 
 
 def start_of(arm: str, width: float) -> ConfigDict:
@@ -209,7 +254,7 @@ def test_records_are_what_their_tables_say():
     lines = (records / 'stall_rate' / 'runs.jsonl').read_text().splitlines()
     runs = [json.loads(line) for line in lines]
     assert (records / 'stall_rate' / 'table.md').read_text().strip() == (
-        report.as_markdown([stall_rate.table(runs)])
+        report.as_markdown(stall_rate.made_of(runs))
     )
     runs = [json.loads(x) for x in (records / 'photos' / 'runs.jsonl').open()]
     assert (records / 'photos' / 'table.md').read_text().strip() == (

@@ -172,7 +172,7 @@ def test_runs_are_kept_as_they_end(whole_run, small_values, tmp_path):
 
 def test_commands_of_a_cell_make_the_config_that_was_validated(tmp_path):
     """Overrides come in another order than the base computes in."""
-    for name in ('towers', 'figure1'):
+    for name in ('towers', 'figure1', 'transfer'):
         made = sweep.of_study(studies.named(name), (), tmp_path, places={})
         for cell in made.cells[:5]:
             words = [w for w in cell.train if w.startswith('--config')]
@@ -181,6 +181,34 @@ def test_commands_of_a_cell_make_the_config_that_was_validated(tmp_path):
     base = studies.named('lrn').base.load()
     # He's deviation for half of the inputs.
     assert base.model.conv2.init_std == pytest.approx(math.sqrt(2 / (25 * 12)))
+
+
+def test_cells_of_a_seed_start_from_that_seeds_run_and_read_its_images(tmp_path):
+    one = studies.named('transfer')
+    made = sweep.of_study(one, (), tmp_path, places={'data.data_dir': 'DIR'}).cells
+    by_name = {cell.name: cell for cell in made}
+    fine, scratch = (by_name[f'{arm}_30_0.006-s2'] for arm in ('finetuned', 'scratch'))
+    assert fine.starts_from == by_name['pretrained-s2'].workdir
+    assert scratch.starts_from is by_name['pretrained-s2'].starts_from is None
+    assert f'--config.init.workdir={fine.starts_from}' in fine.train
+    for cell in (fine, scratch):
+        assert cell.config.data.source == 'folder'
+        assert cell.config.data.train_split == 'few30_s2'
+        assert '--config.data.train_split=few30_s2' in cell.train
+    # Beside its start nothing of an arm is another than from scratch.
+    unlike = {w.split('=')[0] for w in {*fine.train} ^ {*scratch.train}}
+    assert unlike == {'--config.init.workdir', '--config.init.copy', '--workdir'}
+
+
+def test_a_picture_is_in_steps_where_epochs_differ():
+    made = [
+        dataclasses.replace(run, arm=arm, epochs=epochs)
+        for arm, epochs in (('finetuned_10_0.002', 100.0), ('pretrained', 2.0))
+        for run in (make_run('base', 0, [0.6, 0.4]),)
+    ]
+    study_of = studies.named('transfer')
+    words = ''.join(ElementTree.fromstring(figures.curves(study_of, made)).itertext())
+    assert 'step' in words and 'epoch' not in words and '100' not in words
 
 
 def test_every_claim_has_a_row_with_a_verdict():

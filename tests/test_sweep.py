@@ -140,6 +140,30 @@ sys.exit('alone')
     assert len(whole) == 1 or not set(divided[0]) & set(divided[1])
 
 
+def start_from(cell: cells.Cell, first: cells.Cell) -> cells.Cell:
+    cell.config.init.workdir = str(first.workdir)
+    return cell
+
+
+def test_a_cell_waits_for_the_run_that_it_starts_from(tmp_path, capsys):
+    code = "import pathlib, time; time.sleep(1); pathlib.Path('{}').write_text('{{}}')"
+    first = make_cell(tmp_path, 'first')
+    result = first.workdir / 'result.json'
+    first = dataclasses.replace(
+        first, train=(sys.executable, '-c', code.format(result))
+    )
+    check = f'import os; assert os.path.exists({str(result)!r})'
+    second = start_from(make_cell(tmp_path, 'second', code=check), first)
+    assert workers.run([second, first], tmp_path, 2) == []
+    # A run that failed is no start, and neither is one that was never asked for.
+    result.unlink()
+    broken = make_cell(tmp_path, 'first', code='raise SystemExit(1)')
+    assert workers.run([second, broken], tmp_path, 1) == ['first-s0', 'second-s0']
+    assert workers.run([second], tmp_path, 1) == ['second-s0']
+    said = f'second-s0: not run, the run in {first.workdir} that it starts from has not'
+    assert capsys.readouterr().out.count(said) == 2
+
+
 def test_a_folder_has_one_owner_and_a_run_left_behind_is_one(tmp_path):
     with workers.owned(tmp_path) as lock:
         left = subprocess.Popen(

@@ -42,7 +42,8 @@ def load(
 
     Args:
       workdir: of the run, or of `alexnet_jax.export_workdir`.
-      which: 'best', by validation error, or 'latest'.
+      which: 'best', by validation error, 'latest', or the folder of a step in the
+        workdir, 'checkpoints/500' or 'best/500'.
       mesh: where the parameters go; None for one device.
       held: what a run of an earlier version lacks; None: as the workdir has it.
 
@@ -64,11 +65,13 @@ def load(
         'params': train_state.abstract_params(network, mesh),
     }
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        restored = (
-            checkpoints.restore_best(wanted, part=True)
-            if which == 'best'
-            else checkpoints.restore_latest(wanted, part=True)
-        )
+        kind, _, step = which.partition('/')
+        if step:
+            restored = checkpoints.restore_step(kind, int(step), wanted, part=True)
+        elif which == 'best':
+            restored = checkpoints.restore_best(wanted, part=True)
+        else:
+            restored = checkpoints.restore_latest(wanted, part=True)
     if restored is None:
         raise ValueError(f'{workdir} has no {which} checkpoint yet')
     state, meta = restored

@@ -7,11 +7,11 @@ of each arm is tuned by `transfer_rates` with one seed, as Figure 1's are.
 import itertools
 from typing import Any
 
-from experiments.few_images import COUNTS
 from experiments.studies import study
 from experiments.studies.bases import TRANSFER, TRANSFER_PHOTOGRAPHS
 from experiments.studies.study import TEST, VALIDATION, Base, Effect, Study
 
+COUNTS = (10, 30, 100)  # images of a class
 BATCH = 50  # as many images as the smallest of the sets has
 STEPS = 500
 RATES = (0.002, 0.006, 0.02)
