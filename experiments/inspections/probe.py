@@ -25,7 +25,7 @@ def measure(workdirs: Sequence[Path], changes: Mapping[str, Any]) -> dict[str, f
     test_split = reported_split(net.config)
     train = examples(net, prepared_split.open_split(net, 'train', changes, TRAIN))
     test = examples(net, prepared_split.open_split(net, test_split, changes, TEST))
-    # BLAS's threads wait for each other, ten times as long where a sweep has the cores.
+    # Where a sweep has the cores, BLAS's threads wait for each other, for minutes.
     with threadpoolctl.threadpool_limits(1):
         return {
             layer: probe_lib.fit(*divided(train[layer]), test[layer]).error
