@@ -1,10 +1,11 @@
 """Reads weights of other projects, writes them for others, says what a file holds.
 
     python -m alexnet_jax.weights inspect SOURCE
-    python -m alexnet_jax.weights import FILE --workdir=DIR
+    python -m alexnet_jax.weights import SOURCE --workdir=DIR
     python -m alexnet_jax.weights export SOURCE --out=FILE
 
-SOURCE is a file of any format that is read, or the workdir of a run. What is imported
+SOURCE is a file of any format that is read, the workdir of a run, or the folder of one
+of its checkpoints, such as runs/demo/checkpoints/500. What is imported
 becomes a workdir at step 0: evaluate, predict, features, training and fine-tuning take
 it as one that was trained here. docs/weights.md has the formats, and what each loses.
 """
@@ -22,7 +23,7 @@ if __name__ == '__main__':
 
 from absl import app, flags, logging
 
-from alexnet_jax.formats import inspection, registry
+from alexnet_jax.formats import companions, inspection, registry
 from alexnet_jax.formats.weights import UnknownNetworkError, Weights
 from alexnet_jax.run import transfer
 from alexnet_jax.system import command_line
@@ -43,9 +44,18 @@ def main(argv: Sequence[str]) -> None:
     needed = {'import': ('workdir', _WORKDIR), 'export': ('out', _OUT)}.get(verb)
     if needed and not needed[1].value:
         raise SystemExit(f'error: {verb} needs --{needed[0]}=…, what it writes')
+    if _FORMAT.value and verb != 'export':
+        raise SystemExit(
+            f'error: --format={_FORMAT.value} is of the file that export writes; say '
+            f'what {source} is with --from={_FORMAT.value}'
+        )
     with command_line.user_errors():
+        beside = verb == 'inspect' and not _FROM.value and source.is_file()
+        if beside and (said := companions.text(source)):
+            print(said)
+            return
         try:
-            weights = read(source, '' if verb == 'export' else _FORMAT.value)
+            weights = read(source)
         except UnknownNetworkError as error:
             print(error.table, file=sys.stderr)
             raise
@@ -66,14 +76,20 @@ def main(argv: Sequence[str]) -> None:
                 print(f'written: {path}')
 
 
-def read(source: Path, format: str) -> Weights:
-    """The weights of a workdir or a file, with what the flags add."""
+def read(source: Path) -> Weights:
+    """The weights of a workdir, a checkpoint or a file, with what the flags add."""
+    absolute = source.absolute()
     if (source / 'checkpoints').is_dir() or (source / 'best').is_dir():
         weights = transfer.weights_of(source, which=_CHECKPOINT.value)
+    elif (source / 'meta').is_dir() and absolute.parent.name in ('checkpoints', 'best'):
+        step = f'{absolute.parent.name}/{absolute.name}'
+        if not absolute.name.isdecimal():  # one that was set aside
+            raise ValueError(f'{source} is no step: its name is no number')
+        weights = transfer.weights_of(absolute.parents[1], which=step)
     else:
         weights = registry.read(
             source,
-            format,
+            _FROM.value,
             network=_NETWORK.value,
             mean=_MEAN.value,
             prototxt=_PROTOTXT.value,
@@ -91,7 +107,10 @@ if __name__ == '__main__':
     _WORKDIR = flags.DEFINE_string('workdir', '', 'A new folder, which import makes.')
     _OUT = flags.DEFINE_string('out', '', 'The file, or folder, that export writes.')
     _FORMAT = flags.DEFINE_string(
-        'format', '', 'Of the file; default: told by its suffix.'
+        'format', '', 'Of what export writes; default: told by its suffix.'
+    )
+    _FROM = flags.DEFINE_string(
+        'from', '', 'The format of SOURCE; default: told by its suffix.'
     )
     _NETWORK = flags.DEFINE_string(
         'network', '', 'The shipped network that the file holds, if it does not say.'

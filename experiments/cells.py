@@ -118,6 +118,10 @@ def reported_split(config: ConfigDict) -> str:
     return 'test' if config.data.test_split else 'validation'
 
 
+# Keys of the config that runs of earlier versions lack, and what these did.
+YOUNGER_KEYS = {'train.nonfinite.factor': 0.5}
+
+
 def read_result(cell: Cell) -> dict[str, float] | None:
     """The results of this very config, trained to its end in the workdir, or None.
 
@@ -127,7 +131,8 @@ def read_result(cell: Cell) -> dict[str, float] | None:
     before = files.read_json(cell.workdir / 'config.json')
     if not isinstance(before, dict) or not isinstance(result, dict):
         return None
-    if config_file.blocking_differences(before, config_file.to_json(cell.config)):
+    was = YOUNGER_KEYS | dict(config_lib.flat(before))
+    if config_file.blocking_differences(was, config_file.to_json(cell.config)):
         return None
     return result if 'val/top1_error' in result else None
 

@@ -26,7 +26,14 @@ import numpy as np
 from absl import app, flags
 
 from alexnet_jax import model
-from alexnet_jax.formats import caffe, networks, protobuf, registry, torch_files
+from alexnet_jax.formats import (
+    caffe,
+    networks,
+    protobuf,
+    registry,
+    run_config,
+    torch_files,
+)
 from alexnet_jax.formats.weights import Weights
 from alexnet_jax.system import command_line, files
 
@@ -169,7 +176,8 @@ def _small() -> Weights:
         for shape in model.layer_shapes(network)
     }
     seen = networks.preprocessing('caffe', np.zeros(3, np.float32))
-    return Weights(table, params, ('a', 'b'), seen, 'zeros')
+    of_run = run_config.of(config)
+    return Weights(table, params, ('a', 'b'), seen, 'zeros', run_config=of_run)
 
 
 def changed(seed: bytes, rng: random.Random) -> bytes:

@@ -1,6 +1,7 @@
 """The pages of a study's record: the protocol, and the table of what was found."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments import found as found_lib
 from experiments import paired
@@ -28,7 +29,13 @@ def protocol(study: Study) -> str:
         (f'    {base.made_by}\n' if base.made_by else '')
         + f'    python -m experiments.sweep --study={study.name} '
         f'--data_dir={base.data_dir} --jobs=2 --workdir=runs/studies\n'
-        '    python -m experiments.summarize --runs=runs/studies',
+        + (
+            f'    python -m experiments.inspect_cells --study={study.name} '
+            '--workdir=runs/studies\n'
+            if study.inspections
+            else ''
+        )
+        + '    python -m experiments.summarize --runs=runs/studies',
         f'**Claim.** {study.claim}.',
         f'**Data.** {base.data}.',
         f'**Net.** {base.network}. Config: `{base.config}` with '
@@ -47,6 +54,12 @@ def protocol(study: Study) -> str:
         + ('in one view and in ten ' if base.ten_views else 'in one view ')
         + 'at the end. All are of the last step, not of the best.',
     ]
+    if study.instrument:
+        lines.append(
+            f'**Measured on the nets.** {study.instrument} Other studies share cells, '
+            'which may have been trained before this was committed; nothing here had '
+            'been measured on any of them.'
+        )
     if study.effects:
         lines += [
             '**Rule of the verdict.** Differences are paired by seed; the interval is '
@@ -94,8 +107,14 @@ def _bounds(effect: Effect) -> list[str]:
     ]
 
 
-def table(study: Study, runs: Sequence[Run]) -> str:
-    """The record's table: what each arm came to, and every effect with its verdict."""
+def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
+    """The record's table: what each arm came to, and every effect with its verdict.
+
+    Args:
+      study: whose record it is.
+      runs: of the record.
+      pictures: files in the record that inspections drew.
+    """
     arms = [arm for arm in study.arms if any(run.arm == arm for run in runs)]
     measures = [
         measure
@@ -108,6 +127,7 @@ def table(study: Study, runs: Sequence[Run]) -> str:
         'Made by `experiments.summarize` from [runs.jsonl](runs.jsonl), which has '
         'every metric of every run; the protocol is in [README.md](README.md).',
         '![curves](curves.svg)',
+        *(f'![{Path(picture).stem}]({picture})' for picture in pictures),
         rounds.table(
             ['arm', 'n', *(f'{m.name} ({m.unit})' for m in measures), 'CPU min'],
             [_row(arm, measures, runs) for arm in arms],
@@ -141,6 +161,8 @@ def table(study: Study, runs: Sequence[Run]) -> str:
     lines.append(
         f'{len(runs)} runs of commit {commits}, {seconds / 3600:.1f} hours of CPU time.'
     )
+    if by := dict.fromkeys(run.measured_by for run in runs if run.measured_by):
+        lines.append(f'The nets were measured by commit `{"`, `".join(by)}`.')
     return '\n\n'.join(lines) + '\n'
 
 

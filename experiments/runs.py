@@ -13,7 +13,7 @@ from typing import Any
 from alexnet_jax.analysis import curves
 from alexnet_jax.system import files
 from experiments import cells as cells_lib
-from experiments import workers
+from experiments import measured, workers
 
 METRICS = tuple(
     f'{split}/{name}'
@@ -36,6 +36,15 @@ class Run:
     wall_seconds: float
     cpu_seconds: float
     series: dict[str, list[list[float]]]  # metric → [[step, value], …]
+    # What inspections of the net found, and at which commits. Not in the repr, by which
+    # a picture of the series knows that it is the same.
+    measured: dict[str, float] = dataclasses.field(default_factory=dict, repr=False)
+    measured_by: str = dataclasses.field(default='', repr=False)
+
+    def inspected(self, key: str, factor: float = 1.0) -> float | None:
+        """What an inspection found × the factor."""
+        value = self.measured.get(key)
+        return None if value is None else value * factor
 
     def last(self, metric: str, factor: float = 1.0) -> float | None:
         """The metric's last value × the factor."""
@@ -82,7 +91,8 @@ def read(cell: cells_lib.Cell) -> Run | None:
         series = {n: v for n, v in series.items() if 'top5' not in n}
     cost = files.read_json(cell.workdir / workers.COST) or {}
     starts = json.loads((cell.workdir / 'provenance.json').read_text())['starts']
-    commits = dict.fromkeys(commit_of(start) for start in starts)
+    commits = dict.fromkeys(commit(start) for start in starts)
+    numbers, measured_by = measured.of_run(cell.workdir)
     return Run(
         arm=cell.arm,
         seed=cell.seed,
@@ -93,6 +103,8 @@ def read(cell: cells_lib.Cell) -> Run | None:
         wall_seconds=cost.get('wall_seconds', 0.0),
         cpu_seconds=cost.get('cpu_seconds', 0.0),
         series=series,
+        measured=numbers,
+        measured_by=measured_by,
     )
 
 
@@ -101,8 +113,8 @@ def _short(value: float) -> float:
     return float(f'{value:.6g}')
 
 
-def commit_of(start: dict[str, Any]) -> str:
-    """The commit of `provenance.provenance`, with a + if files were changed."""
+def commit(start: dict[str, Any]) -> str:
+    """The commit that `provenance.collect` found, with + where files were changed."""
     git = start.get('git') or {}
     return git.get('commit', 'unknown')[:12] + ('+' if git.get('dirty') else '')
 
@@ -121,8 +133,25 @@ def save(path: Path, runs: Iterable[Run]) -> None:
 
 
 def merged(kept: Sequence[Run], new: Sequence[Run], arms: Sequence[str]) -> list[Run]:
-    """A record with new runs, each instead of the one of its arm and seed."""
-    by_cell = {(run.arm, run.seed): run for run in [*kept, *new]}
+    """A record with new runs, each instead of the one of its arm and seed.
+
+    What was measured on the net of the one before goes on to it if it is the same run.
+    """
+    by_cell = {(run.arm, run.seed): run for run in kept}
+    for run in new:
+        before = by_cell.get((run.arm, run.seed))
+        if before and before.measured and before.series == run.series:
+            run = dataclasses.replace(
+                run,
+                measured=before.measured | run.measured,
+                measured_by=_both(before.measured_by, run.measured_by),
+            )
+        by_cell[run.arm, run.seed] = run
     order = {arm: place for place, arm in enumerate(arms)}
     found = [by_cell[cell] for cell in by_cell if cell[0] in order]
     return sorted(found, key=lambda run: (order[run.arm], run.seed))
+
+
+def _both(before: str, now: str) -> str:
+    """Two lists of commits as one."""
+    return ', '.join(dict.fromkeys([*now.split(', '), *before.split(', ')])).strip(', ')

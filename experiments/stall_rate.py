@@ -248,7 +248,7 @@ def main(argv: Sequence[str]) -> None:
         config = next(iter(configs.values()))  # all read the same images
         dataset = prepare.open_prepared(config.data)
     flat_loss = label_entropy(dataset, config)
-    commit = runs_lib.commit_of(provenance.provenance())
+    commit = runs_lib.commit(provenance.provenance())
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
         for arm, config in configs.items():
             key = {'arm': arm, 'seed': seed, **setting}

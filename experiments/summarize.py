@@ -3,10 +3,11 @@
     python -m experiments.summarize [--runs=runs/studies] [--check]
 
 With --runs, the workdir of a sweep of studies, what has finished there comes into the
-records first: `experiments/records/<study>/runs.jsonl`. Each record then gets its
-protocol (README.md), and once there are runs its table (table.md) and its picture
-(curves.svg); the README of the repository gets its rows. --check writes nothing and
-fails where a page is not what it would write.
+records first: `experiments/records/<study>/runs.jsonl`, and the pictures that
+`experiments.inspect_cells` drew. Each record then gets its protocol (README.md), and
+once there are runs its table (table.md) and its picture (curves.svg); the README of the
+repository gets its rows. --check writes nothing and fails where a page is not what it
+would write.
 """
 
 import sys
@@ -49,6 +50,8 @@ def take_in(folder: Path, root: Path = ROOT) -> None:
         kept = record_of(study, root) / 'runs.jsonl'
         kept.parent.mkdir(parents=True, exist_ok=True)
         runs.save(kept, runs.merged(runs.load(kept), runs.load(path), study.arms))
+        for picture in sorted((path.parent / study.name).glob('*.png')):
+            files.write_atomically(kept.parent / picture.name, picture.read_bytes())
 
 
 def make(root: Path = ROOT) -> Pages:
@@ -60,7 +63,8 @@ def make(root: Path = ROOT) -> Pages:
         made[record / 'README.md'] = pages.protocol(study)
         found = runs.load(record / 'runs.jsonl')
         if found:
-            made[record / 'table.md'] = pages.table(study, found)
+            drawn = sorted(path.name for path in record.glob('*.png'))
+            made[record / 'table.md'] = pages.table(study, found, drawn)
             picture = record / 'curves.svg'
             old = picture.read_text() if picture.is_file() else ''
             # Another matplotlib draws the same otherwise.
@@ -132,6 +136,8 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         if claim.number not in {effect.claim for effect in study.effects}:
             continue
         command = f'`python -m experiments.sweep --study={study.name}`'
+        if study.inspections:
+            command += f', `python -m experiments.inspect_cells --study={study.name}`'
         images = study.base.images
         for found_in, one in effects:
             if found_in is study and one.effect.claim == claim.number:

@@ -26,9 +26,8 @@ runs.
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from alexnet_jax.system import tensorflow_log
 
@@ -39,8 +38,8 @@ from ml_collections import config_flags
 
 from alexnet_jax.data import prepare
 from alexnet_jax.system import command_line, files
-from experiments import ablations, cells, paired, runs, studies, workers
-from experiments.studies.study import Study
+from experiments import ablations, cells, paired, studies, workers
+from experiments.study_cells import Sweep, keep_runs, of_study, places
 
 _BASE = config_flags.DEFINE_config_file(
     'base',
@@ -67,15 +66,6 @@ _PRINT_COMMANDS = flags.DEFINE_bool(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Cells that are tabulated together."""
-
-    study: Study | None
-    cells: list[cells.Cell]
-    workdir: Path
-
-
 def of_ablations(names: Sequence[str], workdir: Path) -> Sweep:
     """The sweep of `--base` and the ablations named.
 
@@ -92,47 +82,6 @@ def of_ablations(names: Sequence[str], workdir: Path) -> Sweep:
         workdir,
     )
     return Sweep(None, made, workdir)
-
-
-def of_study(
-    study: Study,
-    names: Sequence[str],
-    workdir: Path,
-    *,
-    places: Mapping[str, Any],
-    seeds: int | None = None,
-) -> Sweep:
-    """The sweep of a study.
-
-    Args:
-      study: which.
-      names: of its arms; none: all.
-      workdir: of all studies.
-      places: where the data are, by dotted key.
-      seeds: how many; None: as the study says.
-
-    Raises:
-      ValueError: the study has no such arm, or not on its base.
-    """
-    arms = study.changes()
-    if unknown := [name for name in names if name not in arms]:
-        raise ValueError(
-            f'study {study.name!r} has no arm {unknown[0]!r}; it has {", ".join(arms)}'
-        )
-    read = dict(places) | ({'data.source': 'folder'} if study.base.folder else {})
-    changed = study.base.changed() | read
-    config = study.base.load()
-    config.update_from_flattened_dict(read)
-    made = cells.make_cells(
-        {name: arms[name] for name in names or arms},
-        config,
-        study.base.file(),
-        changed,
-        seeds or study.seeds,
-        workdir / study.base.name,
-        ten_views=study.base.ten_views,
-    )
-    return Sweep(study, made, workdir)
 
 
 def prepare_once(made: Sequence[cells.Cell]) -> None:
@@ -242,16 +191,6 @@ def write_tables(sweep: Sweep) -> None:
     print(f'\n{as_markdown(rows)}\nwritten to {path} and {path.stem}.json')
 
 
-def keep_runs(sweep: Sweep) -> None:
-    """Writes the finished runs of a study where `summarize` takes them from."""
-    if not sweep.study:
-        return
-    kept = sweep.workdir / 'records' / f'{sweep.study.name}.jsonl'
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    found = [run for cell in sweep.cells if (run := runs.read(cell))]
-    runs.save(kept, runs.merged(runs.load(kept), found, sweep.study.arms))
-
-
 def main(argv: list[str]) -> None:
     """Trains what is not finished, and tabulates all of it."""
     if _LIST.value:
@@ -268,24 +207,20 @@ def main(argv: list[str]) -> None:
             'what each is for); ablations are ' + ', '.join(ablations.ABLATIONS)
         )
     workdir = command_line.local_path('workdir', _WORKDIR.value)
-    places = {
-        f'data.{name}': flag.value
-        for name, flag in (('data_dir', _DATA_DIR), ('prepared_dir', _PREPARED_DIR))
-        if flag.value
-    }
+    given = places(_DATA_DIR.value, _PREPARED_DIR.value)
     with command_line.user_errors():
         if _STUDY.value and _BASE.value is not None:
             raise ValueError('--study has its own base; take --base away')
         if len(_STUDY.value) > 1 and names:
             raise ValueError(f'arms such as {names[0]!r} select of one --study')
-        if places and not _STUDY.value:
+        if given and not _STUDY.value:
             raise ValueError(
                 '--data_dir and --prepared_dir are of a --study; with a base they are '
                 '--base.data.data_dir and --base.data.prepared_dir'
             )
         sweeps = [
             of_study(
-                studies.named(name), names, workdir, places=places, seeds=_SEEDS.value
+                studies.named(name), names, workdir, places=given, seeds=_SEEDS.value
             )
             for name in _STUDY.value
         ] or [of_ablations(names, workdir)]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from alexnet_jax import model
-from alexnet_jax.formats import networks
+from alexnet_jax.formats import networks, run_config
 from alexnet_jax.formats.weights import Preprocessing, Weights
 
 
@@ -63,6 +63,7 @@ def make_weights(
         ),
         source=f'random, of {name}',
         metrics={'val/top1_error': 0.5},
+        run_config=run_config.of(config),
     )
 
 

@@ -14,7 +14,7 @@ from alexnet_jax.formats import (
     prototxt,
     registry,
 )
-from alexnet_jax.formats.weights import UnknownNetworkError
+from alexnet_jax.formats.weights import UnknownNetworkError, array_digest
 from tests import reference_caffe
 from tests.conftest import run_here
 from tests.formats import bit_equal, make_weights
@@ -75,6 +75,13 @@ def test_a_round_trip_keeps_every_bit(written):
     assert bit_equal(again, weights)
     assert networks.named(again.table, but=['features']) == [name]
     assert again.network == weights.network
+
+
+def test_a_field_without_values_is_not_there(tmp_path):
+    # channels, height and width as packed numbers, of which there are none.
+    (tmp_path / 'a.binaryproto').write_bytes(b'\x08\x01\x12\0\x1a\0\x22\0')
+    with pytest.raises(ValueError, match=r'a\.binaryproto'):
+        caffe.read_mean(tmp_path / 'a.binaryproto')
 
 
 @pytest.mark.parametrize('v1', [True, False])
@@ -253,3 +260,29 @@ def test_the_schema_is_that_of_the_reference():
                 numbers(field.message_type, inner.schema)
 
     numbers(net, caffe_schema.NET)
+
+
+def test_inspect_says_what_a_mean_and_a_definition_hold(tmp_path):
+    weights = make_weights('caffe', width=1 / 16, fc=16)
+    path = tmp_path / 'net.caffemodel'
+    registry.write(weights, path)
+    mean = weights.preprocessing.mean_image
+    inspect = ('alexnet_jax.weights', 'inspect')
+    out = run_here(*inspect, path.with_suffix('.binaryproto')).out
+    row = out.splitlines()[1].split()
+    assert row[0] == 'R' and float(row[1]) == pytest.approx(mean[..., 0].mean(), 1e-5)
+    assert '256×256×3' in out and array_digest(mean) in out
+    out = run_here(*inspect, path.with_suffix('.prototxt')).out
+    (row,) = [line for line in out.splitlines() if line.startswith('conv2')]
+    assert row.split(maxsplit=2) == [
+        'conv2', 'Convolution', 'num_output 16, kernel_size 5, pad 2, group 2'
+    ]  # fmt: skip
+    assert 'network: caffe in other widths' in out
+    text = path.with_suffix('.prototxt').read_text()
+    path.with_suffix('.prototxt').write_text(text.replace('group: 2', 'group: 5'))
+    out = run_here(*inspect, path.with_suffix('.prototxt')).out
+    assert 'group 5' in out and 'network: none that is shipped' in out
+    for suffix in ('binaryproto', 'prototxt'):
+        bad = tmp_path / f'bad.{suffix}'
+        bad.write_bytes(b'\x0a\xff\xff\xff\xff\x0f{')
+        assert str(bad) in run_here(*inspect, bad).error

@@ -48,6 +48,19 @@ def test_what_numpy_pickles_is_read_to_the_bit(tmp_path, as_list, protocol):
     assert registry.read(path, network='caffenet').digest == weights.digest
 
 
+def test_numpy_reads_what_is_written_as_caffe_tensorflow_makes_it(tmp_path):
+    weights = make_weights('caffenet', width=1 / 32, fc=8)
+    path = tmp_path / 'net.npy'
+    assert registry.write(weights, path) == [path]
+    assert registry.read(path, network='caffenet').digest == weights.digest
+    found, wanted = np.load(path, allow_pickle=True).item(), layers_of(weights, False)
+    assert list(found) == list(wanted)
+    for name, layer in wanted.items():
+        assert found[name].keys() == layer.keys()
+        for key, value in layer.items():
+            np.testing.assert_array_equal(found[name][key], value)
+
+
 def test_what_python_2_wrote_is_read_to_the_bit(tmp_path):
     """Its bytes are texts, its dtype has no `False`: opcodes U and T, as it wrote."""
     values = np.arange(6, dtype='<f4').reshape(2, 3)

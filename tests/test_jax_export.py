@@ -1,7 +1,6 @@
 """The exported program predicts as we do, where this package is not."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -81,5 +80,29 @@ def test_it_is_not_read_back(tmp_path):
         make_weights('caffe', width=0.03125, fc=4), tmp_path / 'a.jax_export'
     )
     assert export.deserialize(bytearray(path.read_bytes())).nr_devices == 1
-    error = run_here('alexnet_jax.weights', 'inspect', path).error
-    assert 'jax_export is not read here' in error and Path(path).exists()
+    words = ('alexnet_jax.weights', 'export', path, f'--out={tmp_path / "a.npy"}')
+    assert 'jax_export is not read here' in run_here(*words).error
+
+
+def test_inspect_says_what_a_program_takes_and_gives(tmp_path):
+    weights = make_weights('caffe', width=1 / 32, classes=7, fc=4)
+    path, said = jax_export.write(weights, tmp_path / 'a.jax_export')
+    inspect = ('alexnet_jax.weights', 'inspect', path)
+    done = run_here(*inspect)
+    assert 'takes: squares uint8[N, 256, 256, 3]' in done.out, done
+    assert 'gives: probabilities float32[N, 7]' in done.out
+    assert weights.digest in done.out and 'for cpu, cuda, tpu' in done.out
+    (row,) = [line for line in done.out.splitlines() if 'fc8/kernel' in line]
+    assert row.split() == ['fc8/kernel', '2×7']
+    stated = json.loads(said.read_text())
+    for change, words in (
+        ({'classes': 10**12}, "'classes' is '1000000000000'"),
+        ({'platforms': 'cpu'}, "'platforms' is 'cpu'"),
+        ({'sha256': '0' * 64}, 'is not the program'),
+    ):
+        said.write_text(json.dumps(stated | {'program': stated['program'] | change}))
+        assert words in run_here(*inspect).error
+    said.write_text('[' * 100_000)
+    assert 'nested' in run_here(*inspect).error
+    said.unlink()
+    assert 'a.jax_export.json' in run_here(*inspect).error

@@ -1,5 +1,6 @@
 """matconvnet's .mat, written by scipy.io as its own import-caffe.py does."""
 
+import dataclasses
 import math
 import struct
 import zlib
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from alexnet_jax.formats import matlab, registry
+from alexnet_jax.formats import matlab, networks, registry
 from tests.conftest import run_here
-from tests.formats import make_weights
+from tests.formats import bit_equal, make_weights
 
 NETS = ('caffe', 'caffenet')
 
@@ -91,6 +92,52 @@ def test_what_scipy_writes_is_read_to_the_bit(weights, tmp_path, compressed):
     meta = {k: net[k] for k in ('normalization', 'classes')}
     scipy.io.savemat(path, {'net': {'layers': net['layers'], 'meta': meta}})
     assert registry.read(path).digest == weights.digest
+
+
+def test_scipy_reads_what_is_written_as_what_the_importer_makes(weights, tmp_path):
+    path = tmp_path / 'net.mat'
+    assert registry.write(weights, path) == [path]
+    again = registry.read(path)
+    assert again.digest == weights.digest and again.network == weights.network
+    assert again.class_names == weights.class_names
+    np.testing.assert_array_equal(
+        again.preprocessing.centre_mean, weights.preprocessing.centre_mean
+    )
+    found = scipy.io.loadmat(path, simplify_cells=True)
+    wanted = simple_net(weights)['layers'][0]
+    assert [x['type'] for x in found['layers']] == [x['type'] for x in wanted]
+    for layer, own in zip(wanted, found['layers'], strict=True):
+        for key in {'param', 'pool', 'stride'} & layer.keys():
+            np.testing.assert_array_equal(own[key], np.ravel(layer[key]))
+        for theirs, mine in zip(np.ravel(layer.get('weights', ())),
+                                own.get('weights', ()), strict=True):  # fmt: skip
+            assert mine.dtype == np.float32
+            np.testing.assert_array_equal(mine, np.squeeze(theirs))
+    assert found['layers'][0]['pad'].tolist() == [0] * 4
+    conv2 = next(x for x in found['layers'] if x['name'] == 'conv2')
+    assert conv2['pad'].tolist() == [2] * 4
+    assert found['meta']['normalization']['imageSize'].tolist() == [227, 227, 3]
+
+
+def test_a_net_without_names_and_with_one_colour_is_written(weights, tmp_path):
+    seen = networks.preprocessing('caffe', np.array([1, 2, 3], np.float32))
+    weights = dataclasses.replace(weights, class_names=(), preprocessing=seen)
+    registry.write(weights, tmp_path / 'net.mat')
+    again = registry.read(tmp_path / 'net.mat')
+    assert again.class_names == () and again.preprocessing.mean == 'colour'
+    assert bit_equal(again, weights)
+
+
+@pytest.mark.parametrize('suffix', ['mat', 'npy'])
+def test_only_what_a_reader_could_know_is_written(suffix, tmp_path):
+    path = tmp_path / f'a.{suffix}'
+    with pytest.raises(ValueError, match='caffe and caffenet alone'):
+        registry.write(make_weights('paper', width=1 / 16, fc=8), path)
+    weights = make_weights('caffe', width=1 / 16, fc=8)
+    seen = dataclasses.replace(weights.preprocessing, scale=(0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match='does not say scale'):
+        registry.write(dataclasses.replace(weights, preprocessing=seen), path)
+    assert not path.exists()
 
 
 def test_a_mean_of_one_colour_is_one(weights, tmp_path):

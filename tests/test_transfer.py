@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,10 +12,18 @@ from PIL import Image
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import model, train
 from alexnet_jax import step as step_lib
+from alexnet_jax.analysis import export
 from alexnet_jax.data import augment
-from alexnet_jax.formats import networks, registry
-from alexnet_jax.run import trained, transfer
-from tests.conftest import run_here
+from alexnet_jax.formats import networks, registry, safetensors
+from alexnet_jax.run import (
+    checkpoint_folder,
+    config_file,
+    inputs,
+    trained,
+    transfer,
+)
+from alexnet_jax.system import locks
+from tests.conftest import as_flags, run_here
 from tests.formats import bit_equal, make_weights
 
 # torchvision.transforms.Normalize's, as its models' page has them.
@@ -68,11 +77,40 @@ def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp
     assert best['class'] == weights.class_names[log_probabilities.argmax()]
     assert best['probability'] == pytest.approx(np.exp(log_probabilities.max()), 0.1)
     # A second import into the same folder would hide the first.
-    error = run_here(
-        'alexnet_jax.weights', 'import', path, f'--workdir={workdir}',
-        f'--classes={classes}',
-    ).error  # fmt: skip
-    assert 'is there already' in error
+    into = ('alexnet_jax.weights', 'import', path, f'--classes={classes}')
+    assert 'is there already' in run_here(*into, f'--workdir={workdir}').error
+    busy = tmp_path / 'busy'
+    busy.mkdir()
+    with locks.held(busy / 'owner.json'):
+        assert 'is in use' in run_here(*into, f'--workdir={busy}').error
+        command = ('alexnet_jax.export_workdir', f'--workdir={workdir}')
+        assert 'is in use' in run_here(*command, f'--output={busy}').error
+    assert not any(busy.iterdir())
+    # Nothing was measured with such weights; what prediction needs comes out as well.
+    for which in ('best', 'latest'):
+        command = ('alexnet_jax.export_workdir', f'--checkpoint={which}')
+        out = tmp_path / which
+        done = run_here(*command, f'--workdir={workdir}', f'--output={out}')
+        assert done.status == 0, done
+        assert bit_equal(transfer.weights_of(out), weights)
+        assert not (out / 'owner.json').exists()
+
+
+def test_what_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
+    weights = make_weights('demo', width=0.125)
+    transfer.make_workdir(weights, tmp_path / 'run')
+
+    def full(*arguments, **options):
+        raise ValueError('no space')
+
+    monkeypatch.setattr(inputs, 'write', full)  # after the checkpoints
+    (tmp_path / 'empty').mkdir()
+    for name in ('new', 'empty'):
+        with pytest.raises(ValueError, match='no space'):
+            transfer.make_workdir(weights, tmp_path / name)
+        with pytest.raises(ValueError, match='no space'):
+            export.export(tmp_path / 'run', tmp_path / name)
+    assert not (tmp_path / 'new').exists() and not any((tmp_path / 'empty').iterdir())
 
 
 def test_imagenets_classes_have_their_synsets_and_others_must_be_named(tmp_path):
@@ -129,6 +167,102 @@ def test_training_goes_on_from_imported_weights(prepared_dir, tmp_path):
     moved = np.abs(np.asarray(after.params['conv1']['kernel'])
                    - weights.params['conv1']['kernel']).max()  # fmt: skip
     assert 0 < moved < 0.05 * np.abs(weights.params['conv1']['kernel']).max()
+
+
+@pytest.fixture(scope='module')
+def travelled(whole_run, tmp_path_factory):
+    """The small run, through a file of safetensors into another workdir."""
+    folder = tmp_path_factory.mktemp('travelled')
+    file, workdir = folder / 'a.safetensors', folder / 'imported'
+    for words in (('export', whole_run['workdir'], f'--out={file}'),
+                  ('import', file, f'--workdir={workdir}')):  # fmt: skip
+        done = run_here('alexnet_jax.weights', *words)
+        assert done.status == 0, done
+    return file, workdir
+
+
+def test_a_run_predicts_and_is_evaluated_elsewhere_as_at_home(
+    whole_run, travelled, small_values, tmp_path
+):
+    _, imported = travelled
+    ramp = np.arange(32, dtype=np.uint8) * 8
+    pixels = np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), -1)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    where = {key: small_values[key] for key in ('data.data_dir', 'data.prepared_dir')}
+    out = [tmp_path / 'a.json', tmp_path / 'b.json']
+    guesses, rows = [], []
+    for workdir, file in zip((whole_run['workdir'], imported), out, strict=True):
+        words = (f'--workdir={workdir}', '--format=jsonl', tmp_path / 'a.png')
+        guesses.append(run_here('alexnet_jax.predict', *words).out)
+        done = run_here(
+            'alexnet_jax.evaluate', f'--workdir={workdir}', '--split=test',
+            f'--out={file}', *as_flags(where),
+        )  # fmt: skip
+        assert done.status == 0, done
+        rows.append(json.loads(file.read_text())['rows'][0] | {'network': ''})
+    assert guesses[0] and guesses[0] == guesses[1]
+    assert rows[0] == rows[1] and rows[0]['examples'] == 130
+
+
+def test_every_step_that_a_run_kept_is_inspected_and_exported(whole_run, tmp_path):
+    workdir, digests = whole_run['workdir'], {}
+    for kind in ('checkpoints', 'best'):
+        for step in checkpoint_folder.saved_steps(workdir, kind):
+            folder = workdir / kind / str(step)
+            out = run_here('alexnet_jax.weights', 'inspect', folder).out
+            assert f'{workdir.name}/{kind}/{step}' in out
+            digests[kind, step] = out.rpartition('digest: ')[2].split()[0]
+    for which, kind in (('latest', 'checkpoints'), ('best', 'best')):
+        newest = max(step for of, step in digests if of == kind)
+        weights = transfer.weights_of(workdir, which=which)
+        assert digests[kind, newest] == weights.digest
+    assert len({d for (kind, _), d in digests.items() if kind == 'checkpoints'}) > 1
+    oldest = min(step for kind, step in digests if kind == 'checkpoints')
+    file = tmp_path / 'a.safetensors'
+    folder = workdir / 'checkpoints' / str(oldest)
+    assert run_here('alexnet_jax.weights', 'export', folder, f'--out={file}').out
+    assert registry.read(file).digest == digests['checkpoints', oldest]
+    with pytest.raises(ValueError, match='has no step 99999; there are'):
+        transfer.weights_of(workdir, which='checkpoints/99999')
+
+
+def test_a_run_goes_on_elsewhere_with_its_own_config(travelled, small, tmp_path):
+    small.mesh.data, small.mesh.tower = 1, 2
+    workdir = shutil.copytree(travelled[1], tmp_path / 'a')
+    train.train_and_evaluate(small, workdir, stop_at_step=1)
+    assert trained.load(workdir, which='latest').step == 1
+    small.optimizer.momentum = 0.8
+    with pytest.raises(ValueError, match=r'optimizer\.momentum=0\.9, and you asked'):
+        train.train_and_evaluate(small, workdir)
+
+
+@pytest.mark.parametrize('format', ['safetensors', 'pytorch', 'huggingface', 'onnx'])
+def test_a_config_travels_without_what_is_of_its_machine(
+    format, whole_run, travelled, tmp_path
+):
+    if format == 'onnx':
+        pytest.importorskip('onnx')
+    weights = registry.read(travelled[0])
+    told = weights.run_config | {'data.encoding': 'jpeg', 'data.jpeg_quality': 31}
+    weights = dataclasses.replace(weights, run_config=told)
+    registry.write(weights, tmp_path / 'a', format)
+    found = transfer.config_of(registry.read(tmp_path / 'a', format))
+    config = config_file.read(whole_run['workdir'])
+    config.data.encoding, config.data.jpeg_quality = 'jpeg', 31
+    config.data.data_dir = config.data.prepared_dir = ''
+    config.mesh.data = config.mesh.tower = 0
+    assert found.to_dict() == config.to_dict()
+
+
+def test_a_file_that_says_nothing_of_its_run_gets_the_networks_config(tmp_path):
+    """As files of safetensors were before."""
+    path = tmp_path / 'a.safetensors'
+    registry.write(make_weights('clothing', width=1 / 16), path)
+    arrays, metadata = safetensors.read_arrays(path)
+    del metadata['run_config']
+    safetensors.write_arrays(arrays, metadata, path)
+    config = transfer.config_of(registry.read(path))
+    assert config.model.width == 1 / 16 and config.data.source == 'folder'
 
 
 def logits_of(weights, squares: np.ndarray, view) -> np.ndarray:

@@ -26,24 +26,20 @@ def export(workdir: Path, output: Path, *, which: str = 'best') -> int:
     Raises:
       ValueError: the run cannot be read, or `output` is no new folder.
     """
-    output = output.expanduser().absolute()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f'--output={output} is there already; name a new folder')
-    output = workdir_lib.check_place(output)
-    net = trained.load(workdir, which=which)
-    output.mkdir(parents=True, exist_ok=True)
-    with checkpoint.Checkpoints(output) as checkpoints:
-        checkpoints.save_best(
-            net.step,
-            {'step': jnp.asarray(net.step, jnp.int32), 'params': net.params},
-            {'metrics': dict(net.metrics)},
-            net.metrics['val/top1_error'],
+    with workdir_lib.new(output, '--output') as output:
+        net = trained.load(workdir, which=which)
+        with checkpoint.Checkpoints(output) as checkpoints:
+            checkpoints.save_best(
+                net.step,
+                {'step': jnp.asarray(net.step, jnp.int32), 'params': net.params},
+                {'metrics': dict(net.metrics)},
+                net.metrics.get('val/top1_error', checkpoint.NOT_MEASURED),
+            )
+        inputs.write(output, inputs.Inputs(net.class_names, net.mean_image))
+        files.write_json(
+            output / workdir_lib.EXPORTED,
+            {'workdir': str(net.workdir), 'checkpoint': which, 'step': net.step},
         )
-    inputs.write(output, inputs.Inputs(net.class_names, net.mean_image))
-    files.write_json(
-        output / workdir_lib.EXPORTED,
-        {'workdir': str(net.workdir), 'checkpoint': which, 'step': net.step},
-    )
-    # Last: a folder with a config is whole.
-    files.write_json(output / 'config.json', config_file.to_json(net.config))
+        # Last: a folder with a config is whole.
+        files.write_json(output / 'config.json', config_file.to_json(net.config))
     return sum(f.stat().st_size for f in output.rglob('*') if f.is_file())

@@ -4,7 +4,9 @@ weights      what travels: the network's table, its parameters, classes, preproc
 registry     the formats by name: which module reads and writes a file
 networks     the shipped networks by name, and which of them a file holds
 description  all that a file says besides the arrays, as JSON
+run_config   what of a run's config is among it
 inspection   what a file holds, as text
+companions   the same of a mean, a definition and a program, which hold no weights
 layouts      kernels and flattened maps in the order of channels-first frameworks
 
 One module for each format:

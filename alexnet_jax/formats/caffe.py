@@ -41,15 +41,15 @@ def read(
       UnknownNetworkError: no shipped network has these shapes.
       ValueError: a file is damaged, or the net computes what none here does.
     """
-    layers = _layers(path)
-    held = {layer.name: layer for layer in layers if layer.blobs}
+    found = layers(path)
+    held = {layer.name: layer for layer in found if layer.blobs}
     if not held:
         raise ValueError(f'{path} holds no weights')
     arrays = {name: _arrays(layer, path) for name, layer in held.items()}
     if network:
         table, order = networks.table_of(networks.config(network)), list(held)
     else:
-        described = _layers(Path(prototxt)) if prototxt else layers
+        described = layers(Path(prototxt)) if prototxt else found
         order = [x.name for x in described if x.type in ('Convolution', 'InnerProduct')]
         if missing := [name for name in order if name not in held]:
             raise ValueError(f'{path} has no weights for {", ".join(missing[:5])}')
@@ -136,7 +136,7 @@ def read_mean(path: Path) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])
 
 
-def _layers(path: Path) -> list[caffe_net.Layer]:
+def layers(path: Path) -> list[caffe_net.Layer]:
     """The layers of a .caffemodel or of a .prototxt."""
     if path.suffix != '.prototxt':
         return _named(caffe_net.layers_of, _read(path, caffe_schema.NET), path)

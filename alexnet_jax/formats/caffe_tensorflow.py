@@ -5,6 +5,7 @@ A pickled dict: layer → [weights, biases], or → {'weights': …, 'biases': �
 images are still Caffe's BGR. It holds no mean, no class names and no settings.
 """
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from alexnet_jax import model
 from alexnet_jax.formats import layouts, networks, numpy_pickles
 from alexnet_jax.formats.caffe import MEAN_COLOUR, read_mean
 from alexnet_jax.formats.weights import Weights, check_shapes
+from alexnet_jax.system import files
 
 
 def read(path: Path, *, network: str = 'caffe', mean: str = '') -> Weights:
@@ -47,22 +49,50 @@ def read(path: Path, *, network: str = 'caffe', mean: str = '') -> Weights:
     last = table['layers'][-1]
     built = model.network_from_config(table, seen.crop_size, len(pairs[last][1]))
     check_shapes({name: found[name] for name in _order(table)}, built, str(path))
-    flattens, (rows, columns, channels) = layouts.flattened_maps(built)
+    flattens, maps = layouts.flattened_maps(built)
     params = {}
     for name in table['layers']:
         kernel, bias = pairs[name]
         if name == table['layers'][0]:
             kernel = layouts.swap_red_and_blue(kernel)
         if name == flattens:
-            first = kernel.reshape(rows, columns, channels, -1).transpose(2, 0, 1, 3)
-            kernel = layouts.rows_from_channels_first(
-                first.reshape(kernel.shape), (rows, columns, channels), built.towers
-            )
+            kernel = layouts.rows_from_maps(kernel.reshape(*maps, -1), built.towers)
         params[name] = {'kernel': np.ascontiguousarray(kernel), 'bias': bias}
     source = f'caffe-tensorflow, {path.name}' + (
         '' if mean else ', the mean one colour'
     )
     return Weights(table, params, (), seen, source)
+
+
+def write(weights: Weights, path: Path) -> list[Path]:
+    """Writes the dict, a dict of each layer's `weights` and `biases` in it.
+
+    Args:
+      weights: of Caffe's nets, in any width. Their mean and classes are not in it.
+      path: of the .npy.
+
+    Returns:
+      Its path, in a list.
+
+    Raises:
+      ValueError: of another network, which the file could not tell.
+    """
+    networks.check_caffes(weights, 'caffe_tensorflow')
+    network, layers = weights.network, {}
+    flattens, maps = layouts.flattened_maps(network)
+    for layer in network.layers:
+        kernel = weights.params[layer.name]['kernel']
+        if layer is network.layers[0]:
+            kernel = layouts.swap_red_and_blue(kernel)
+        if layer.name == flattens:
+            whole = layouts.rows_to_maps(kernel, maps, network.towers)
+            kernel = whole.reshape(kernel.shape)
+        bias = weights.params[layer.name]['bias']
+        layers[layer.name] = {'weights': kernel, 'biases': bias}
+    content = io.BytesIO()
+    np.save(content, np.array(layers, object), allow_pickle=True)
+    files.write_atomically(path, content.getvalue())
+    return [path]
 
 
 def _order(table: Any) -> list[str]:

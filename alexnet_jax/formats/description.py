@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.formats import networks
+from alexnet_jax.formats import networks, run_config
 from alexnet_jax.formats.weights import (
     Params,
     Preprocessing,
@@ -37,6 +37,7 @@ def of(weights: Weights) -> Json:
         },
         'source': weights.source,
         'metrics': dict(weights.metrics),
+        'run_config': dict(weights.run_config),
         'digest': weights.digest,
     }
 
@@ -73,37 +74,42 @@ def weights_from(
       ValueError: something is missing, of the wrong kind or does not fit together, or
         the digest is not that of the parameters.
     """
-    table = checked_table(_entry(description, 'network', dict, what), what)
-    seen = _entry(description, 'preprocessing', dict, what)
+    table = checked_table(entry(description, 'network', dict, what), what)
+    seen = entry(description, 'preprocessing', dict, what)
     stored, crop = (
-        _entry(seen, key, int, what, lambda v: 1 <= v <= MOST_PIXELS)
+        entry(seen, key, int, what, lambda v: 1 <= v <= MOST_PIXELS)
         for key in ('stored_size', 'crop_size')
     )
-    scale = _entry(seen, 'scale', list, what, lambda v: _are(v, (int, float), 3))
-    names = _entry(description, 'class_names', list, what, lambda v: _are(v, str))
-    metrics = _entry(
-        description, 'metrics', dict, what, lambda v: _are(v.values(), (int, float))
+    scale = entry(seen, 'scale', list, what, lambda v: are(v, (int, float), 3))
+    names = entry(description, 'class_names', list, what, lambda v: are(v, str))
+    metrics = entry(
+        description, 'metrics', dict, what, lambda v: are(v.values(), (int, float))
     )
     preprocessing = Preprocessing(
         stored_size=stored,
-        fit=_entry(seen, 'fit', str, what, lambda v: v in ('crop', 'warp')),
+        fit=entry(seen, 'fit', str, what, lambda v: v in ('crop', 'warp')),
         crop_size=crop,
-        mean=_entry(seen, 'mean', str, what, lambda v: v in _MEANS),
+        mean=entry(seen, 'mean', str, what, lambda v: v in _MEANS),
         mean_image=one_colour(mean, stored) if mean.shape == (3,) else mean,
         scale=(float(scale[0]), float(scale[1]), float(scale[2])),
     )
+    # Files of earlier versions have none.
+    stated = entry({'run_config': {}} | description, 'run_config', dict, what)
     weights = Weights(
         table=table,
         params=params,
         class_names=tuple(names),
         preprocessing=preprocessing,
-        source=_entry(description, 'source', str, what),
+        source=entry(description, 'source', str, what),
         metrics=metrics,
+        run_config=run_config.checked(stated, table, preprocessing, what)
+        if stated
+        else {},
     )
-    stated = _entry(description, 'digest', str, what)
-    if stated != weights.digest:
+    digest = entry(description, 'digest', str, what)
+    if digest != weights.digest:
         raise ValueError(
-            f'{what}: its digest is {stated[:12]}…, that of its parameters '
+            f'{what}: its digest is {digest[:12]}…, that of its parameters '
             f'{weights.digest[:12]}…: it was damaged or changed'
         )
     return weights
@@ -147,13 +153,18 @@ def _check_types(table: Mapping[str, Any]) -> None:
             )
 
 
-def _entry(
+def entry(
     mapping: Mapping[str, Any],
     key: str,
     kind: type,
     what: str,
     test: Callable[[Any], bool] = lambda value: True,
 ) -> Any:
+    """An entry of exactly this type that passes the test.
+
+    Raises:
+      ValueError: it is missing or another; `what` names where.
+    """
     value = mapping.get(key) if isinstance(mapping, Mapping) else None
     if type(value) is not kind or not test(value):
         shown = 'is missing' if value is None else f'is {str(value)[:40]!r}'
@@ -161,7 +172,8 @@ def _entry(
     return value
 
 
-def _are(values: Any, kinds: type | tuple[type, ...], count: int | None = None) -> bool:
+def are(values: Any, kinds: type | tuple[type, ...], count: int | None = None) -> bool:
+    """Whether all values are of these types, and as many as `count`; a bool is none."""
     return all(
         isinstance(v, kinds) and not isinstance(v, bool) for v in values
     ) and count in (None, len(values))

@@ -10,6 +10,7 @@ readable for six months of its own releases. It is not read back: what travels a
 weights is a file of safetensors.
 """
 
+import hashlib
 from pathlib import Path
 
 import jax
@@ -32,8 +33,14 @@ def write(weights: Weights, path: Path) -> list[Path]:
       Both paths.
     """
     said = path.with_name(path.name + '.json')
-    files.write_atomically(path, bytes(program(weights).serialize()))
-    files.write_json(said, description.of(weights))
+    content = bytes(program(weights).serialize())
+    about = {
+        'sha256': hashlib.sha256(content).hexdigest(),
+        'platforms': PLATFORMS,
+        'classes': weights.network.num_classes,
+    }
+    files.write_atomically(path, content)
+    files.write_json(said, description.of(weights) | {'program': about})
     return [path, said]
 
 

@@ -56,6 +56,21 @@ def rows_to_channels_first(
     )
 
 
+def rows_to_maps(kernel: np.ndarray, maps: model.Shape, towers: int) -> np.ndarray:
+    """A kernel that flattens whole maps, as f32[rows, columns, channels, out]."""
+    rows, columns, channels = maps
+    first = rows_to_channels_first(kernel, maps, towers)
+    return np.ascontiguousarray(
+        first.reshape(channels, rows, columns, -1).transpose(1, 2, 0, 3)
+    )
+
+
+def rows_from_maps(kernel: np.ndarray, towers: int) -> np.ndarray:
+    """The inverse of `rows_to_maps`."""
+    first = kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
+    return rows_from_channels_first(first, kernel.shape[:3], towers)
+
+
 def rows_from_channels_first(
     kernel: np.ndarray, maps: model.Shape, towers: int
 ) -> np.ndarray:

@@ -5,16 +5,18 @@ layers are convolutions of the whole extent, fc6's [6, 6, 256, 4096]. The file h
 norm's settings and the class names. utils/import-caffe.py made it of Caffe's files.
 """
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet_jax import model
+from alexnet_jax import layer_steps, model
 from alexnet_jax.formats import layouts, matlab, networks
 from alexnet_jax.formats.caffe import MEAN_COLOUR
-from alexnet_jax.formats.weights import Weights, check_shapes
+from alexnet_jax.formats.weights import Weights, check_shapes, colour_of
+from alexnet_jax.system import files
 
 # What the file does not tell: dropout layers were removed.
 _UNTOLD = ('steps', 'dropout', 'features')
@@ -57,18 +59,90 @@ def read(path: Path, *, network: str = '') -> Weights:
     params = {}
     for name, (kernel, bias) in zip(names, weighted, strict=True):
         if table[name]['kind'] == 'dense':
-            rows = kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
-            whole = len(rows) == np.prod(maps) and kernel.shape[:2] != (1, 1)
             kernel = (
-                layouts.rows_from_channels_first(rows, maps, built.towers)
-                if whole
-                else rows
+                layouts.rows_from_maps(kernel, built.towers)
+                if kernel.shape[:3] == maps
+                else kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
             )
         params[name] = {'kernel': np.ascontiguousarray(kernel), 'bias': bias}
     found = {f'{n}/{k}': v.shape for n, p in params.items() for k, v in p.items()}
     check_shapes(found, built, str(path))
     classes = _names(meta, len(params[names[-1]]['bias']))
     return Weights(table, params, classes, seen, f'matconvnet, {path.name}')
+
+
+def write(weights: Weights, path: Path) -> list[Path]:
+    """Writes a SimpleNN, as utils/import-caffe.py makes one, with scipy.io.
+
+    Args:
+      weights: of Caffe's nets, in any width.
+      path: of the .mat. Its average image is the centre of the mean image.
+
+    Returns:
+      Its path, in a list.
+
+    Raises:
+      ValueError: of another network, which its readers would not tell from these.
+    """
+    import scipy.io  # which jax needs; it takes long to import
+
+    networks.check_caffes(weights, 'matconvnet')
+    network, made = weights.network, []
+    flattens, maps = layouts.flattened_maps(network)
+    for layer in network.layers:
+        kernel, bias = (weights.params[layer.name][key] for key in ('kernel', 'bias'))
+        if layer.name == flattens:
+            kernel = layouts.rows_to_maps(kernel, maps, network.towers)
+        kernel = kernel if kernel.ndim == 4 else kernel[None, None]
+        pad = [float(n) for pair in layer.padding for n in pair]
+        made.append(
+            {
+                'name': layer.name,
+                'type': 'conv',
+                'weights': _cells([kernel, bias[None]]),
+                'pad': [pad],
+                'stride': [[float(layer.stride)] * 2],
+            }
+        )
+        made += [step for step in map(_written, layer.steps) if step]
+    seen, names = weights.preprocessing, _cells(weights.class_names)
+    colour = colour_of(seen.centre_mean)
+    meta = {
+        'normalization': {
+            'imageSize': [[float(seen.crop_size)] * 2 + [3.0]],
+            'averageImage': seen.centre_mean if colour is None else colour[None, None],
+            'keepAspect': seen.fit == 'crop',
+            'border': [[float(seen.stored_size - seen.crop_size)] * 2],
+        },
+        'classes': {'name': names, 'description': names},
+    }
+    made.append({'name': 'prob', 'type': 'softmax'})
+    content = io.BytesIO()
+    scipy.io.savemat(content, {'layers': _cells(made), 'meta': meta})
+    files.write_atomically(path, content.getvalue())
+    return [path]
+
+
+def _written(step: layer_steps.Step) -> dict[str, Any] | None:
+    """A step in matconvnet's words; None for dropout, which its files leave out."""
+    match step:
+        case layer_steps.Activation():
+            return {'name': 'relu', 'type': 'relu'}
+        case layer_steps.LocalResponseNorm(size, k, alpha, beta):
+            param = [[float(size), k, alpha, beta]]
+            return {'name': 'norm', 'type': 'normalize', 'param': param}
+        case layer_steps.MaxPool(size, stride):
+            sides = {'pool': [[float(size)] * 2], 'stride': [[float(stride)] * 2]}
+            return {'name': 'pool', 'type': 'pool', 'method': 'max', **sides}
+    return None
+
+
+def _cells(values: Sequence[Any]) -> np.ndarray:
+    """A cell array of one row, for scipy.io."""
+    cells = np.empty((1, len(values)), object)
+    for i, value in enumerate(values):
+        cells[0, i] = value
+    return cells
 
 
 def _arrays(layer: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from alexnet_jax.formats.weights import (
     Preprocessing,
     Shape,
     UnknownNetworkError,
+    Weights,
     one_colour,
     shapes_of,
     side_by_side,
@@ -123,6 +124,32 @@ def scales(scale: float | Sequence[float]) -> tuple[float, float, float]:
     """`config.data.scale`, for R, G and B."""
     red, green, blue = scale if isinstance(scale, Sequence) else (scale,) * 3
     return float(red), float(green), float(blue)
+
+
+def check_caffes(weights: Weights, format: str) -> None:
+    """Refuses what a format for Caffe's two networks, without settings, cannot hold.
+
+    Raises:
+      ValueError: of another network, or one that sees its images in another way: a
+        reader of the file could not know.
+    """
+    untold = {'features', 'width', 'dropout'}
+    found = [n for n in named(weights.table, but=untold) if n in ('caffe', 'caffenet')]
+    if not found:
+        raise ValueError(
+            f'{format} has no settings of layers, so that it holds the networks caffe '
+            f'and caffenet alone, and {weights.source} is another'
+        )
+    wanted, seen = config(found[0]).data, weights.preprocessing
+    for key, own, theirs in (
+        ('crop_size', seen.crop_size, wanted.crop_size),
+        ('scale', seen.scale, scales(wanted.scale)),
+    ):
+        if own != theirs:
+            raise ValueError(
+                f'{format} does not say {key}, and readers take {theirs}: '
+                f'{weights.source} has {own}'
+            )
 
 
 def with_shapes(shapes: Mapping[str, Shape], crop_size: int = 0) -> list[str]:

@@ -47,8 +47,10 @@ def read(content: memoryview, schema: Schema) -> Message:
 def _message(content: memoryview, schema: Schema, left: list[int]) -> Message:
     found: Message = {}
     for number, wire, value in _fields(content, left):
-        if field := schema.get(number):
-            found.setdefault(field.name, []).extend(_values(field, wire, value, left))
+        field = schema.get(number)
+        # A field of no values is one that is not there.
+        if field and (values := _values(field, wire, value, left)):
+            found.setdefault(field.name, []).extend(values)
     return found
 
 

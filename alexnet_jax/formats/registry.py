@@ -75,12 +75,14 @@ FORMATS: dict[str, Format] = {
         'imagenet-caffe-alex.mat, imagenet-caffe-ref.mat',
         ('.mat',),
         read=('network',),
+        write=(),
     ),
     'caffe_tensorflow': Format(
         'caffe_tensorflow',
         'bvlc_alexnet.npy and its like',
         ('.npy',),
         read=('network', 'mean'),
+        write=(),
     ),
     'huggingface': Format(
         'huggingface',
@@ -93,8 +95,13 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def of_file(path: Path, name: str = '') -> str:
+def of_file(path: Path, name: str = '', *, flag: str = '--format') -> str:
     """The format of a file: the name given, or by its suffix.
+
+    Args:
+      path: of the file.
+      name: of the format, or ''.
+      flag: with which `weights` is told the name, for messages.
 
     Raises:
       ValueError: no such name, or a suffix of none or several formats.
@@ -114,7 +121,7 @@ def of_file(path: Path, name: str = '') -> str:
     if len(found) != 1:
         what = f'may be {" or ".join(found)}' if found else 'is of no known format'
         raise ValueError(
-            f'{path} {what} by its name: say which, --format=NAME; there are '
+            f'{path} {what} by its name: say which, {flag}=NAME; there are '
             f'{", ".join(FORMATS)}'
         )
     return found[0]
@@ -132,9 +139,9 @@ def read(path: Path, format: str = '', **options: Any) -> Weights:
       ValueError: the file is not there, of another format, damaged, or of a network
         that is not known (`UnknownNetworkError`).
     """
-    name = of_file(path, format)
     if not path.exists():
         raise ValueError(f'{path}: there is no such file')
+    name = of_file(path, format, flag='--from')
     known = FORMATS[name]
     options = _options(name, 'read', known.read, options)
     return _module(name).read(path, **options)

@@ -85,11 +85,13 @@ class Weights:
     source: str  # one line: the file or run that they come from
     # Measured with these very weights, by the names of a run's metrics: `val/loss` …
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # The rest of the run's config (`run_config.of`); {} where the file does not say.
+    run_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         last = self.table['layers'][-1]
-        if last not in self.params:
-            raise ValueError(f'{self.source}: there is no layer {last!r}')
+        if 'bias' not in self.params.get(last, {}):
+            raise ValueError(f'{self.source}: there is no layer {last!r} with a bias')
         check_params(self.params, self.network, self.source)
         if self.class_names and len(self.class_names) != self.network.num_classes:
             raise ValueError(

@@ -18,6 +18,10 @@ from alexnet_jax.system import processes
 
 Json = dict[str, Any]
 
+# The error of a best checkpoint that was never evaluated: the first evaluation of a run
+# that goes on from it is better.
+NOT_MEASURED = 1.0
+
 
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that waits for its writes.
@@ -154,6 +158,22 @@ class Checkpoints:
             raise ValueError(
                 f'{self._best.path / str(step)} cannot be restored: {failure}'
             )
+        return restored
+
+    def restore_step(
+        self, kind: str, step: int, abstract_state: Any, *, part: bool = False
+    ) -> tuple[Any, Json]:
+        """The state of one step, and its meta; a step that does not verify is an error.
+
+        `kind` is 'checkpoints' or 'best'. Other arguments as for `restore_latest`.
+        """
+        folder = {'checkpoints': self._latest, 'best': self._best}[kind]
+        if step not in folder.steps():
+            there = ', '.join(map(str, folder.steps())) or 'none'
+            raise ValueError(f'{folder.path} has no step {step}; there are {there}')
+        restored, failure = folder.try_restore(step, abstract_state, part)
+        if restored is None:
+            raise ValueError(f'{folder.path / str(step)} cannot be restored: {failure}')
         return restored
 
     def wait(self) -> None:

@@ -18,5 +18,6 @@ CHANGES: dict[str, Any] = {}
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the flags of a command, its `--config.data.key=value` into `CHANGES`."""
     argv, changes = command_line.take_data_changes(argv, config_file.read)
+    CHANGES.clear()
     CHANGES.update(changes)
     return command_line.parse_flags(argv)

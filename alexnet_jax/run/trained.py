@@ -29,15 +29,23 @@ class Trained:
     metrics: Mapping[str, float]  # of that step
 
 
-def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Trained:
+def load(
+    workdir: Path,
+    *,
+    which: str = 'best',
+    mesh: Mesh | None = None,
+    held: inputs.Inputs | None = None,
+) -> Trained:
     """Restores a checkpoint of a finished or running run, leaving its files alone.
 
     The data set is not needed, nor is the state of the update read.
 
     Args:
       workdir: of the run, or of `alexnet_jax.export_workdir`.
-      which: 'best', by validation error, or 'latest'.
+      which: 'best', by validation error, 'latest', or the folder of a step in the
+        workdir, 'checkpoints/500' or 'best/500'.
       mesh: where the parameters go; None for one device.
+      held: what a run of an earlier version lacks; None: as the workdir has it.
 
     Raises:
       ValueError: no run is there, or one of another version, or none of its
@@ -45,7 +53,7 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
     """
     workdir = workdir.expanduser().absolute()
     config = config_file.read(workdir)
-    held = inputs.read(workdir)
+    held = held or inputs.read(workdir)
     network = model_lib.network_from_config(
         config.model, config.data.crop_size, len(held.class_names)
     )
@@ -57,11 +65,13 @@ def load(workdir: Path, *, which: str = 'best', mesh: Mesh | None = None) -> Tra
         'params': train_state.abstract_params(network, mesh),
     }
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        restored = (
-            checkpoints.restore_best(wanted, part=True)
-            if which == 'best'
-            else checkpoints.restore_latest(wanted, part=True)
-        )
+        kind, _, step = which.partition('/')
+        if step:
+            restored = checkpoints.restore_step(kind, int(step), wanted, part=True)
+        elif which == 'best':
+            restored = checkpoints.restore_best(wanted, part=True)
+        else:
+            restored = checkpoints.restore_latest(wanted, part=True)
     if restored is None:
         raise ValueError(f'{workdir} has no {which} checkpoint yet')
     state, meta = restored

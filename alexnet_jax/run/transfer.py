@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import build
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.formats import networks
+from alexnet_jax.formats import networks, run_config
 from alexnet_jax.formats.weights import Preprocessing, Weights
 from alexnet_jax.run import checkpoint, config_file, inputs, log_window, provenance
 from alexnet_jax.run import trained as trained_lib
@@ -24,8 +24,6 @@ PUBLISHED = {
     'caffenet': (42.6, 19.6),  # models/bvlc_reference_caffenet/readme.md
     'one_tower:torchvision': (43.478, 20.934),  # torchvision's table of weights
 }
-# Without a measurement the first evaluation of a run that goes on is its best.
-_NOT_MEASURED = 1.0
 
 
 def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
@@ -33,7 +31,7 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
 
     Args:
       workdir: of the run.
-      which: 'best', by validation error, or 'latest'.
+      which: as in `trained.load`.
 
     Raises:
       ValueError: as `trained.load`.
@@ -52,16 +50,18 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
             mean_image=found.mean_image,
             scale=networks.scales(data.scale),
         ),
-        source=f'{found.workdir.name}, {which} checkpoint, step {found.step}',
+        source=f'{found.workdir.name}/{which}'
+        if '/' in which
+        else f'{found.workdir.name}, {which} checkpoint, step {found.step}',
         metrics=dict(found.metrics),
+        run_config=run_config.of(found.config),
     )
 
 
 def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     """Makes a workdir of weights: a run at step 0, which every command takes.
 
-    Its config is the shipped one of the network, or the paper's with the weights' table
-    and preprocessing; training goes on from it with that config.
+    Training goes on from it with the config that `config_of` gives.
 
     Args:
       weights: whose classes are named, or are ImageNet's 1,000.
@@ -73,10 +73,11 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the folder is there, or the classes have no names.
     """
-    workdir = workdir.expanduser().absolute()
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ValueError(f'--workdir={workdir} is there already; name a new folder')
-    workdir = workdir_lib.check_place(workdir)
+    with workdir_lib.new(workdir, '--workdir') as workdir:
+        return _write(weights, workdir)
+
+
+def _write(weights: Weights, workdir: Path) -> ConfigDict:
     config = config_of(weights)
     names = weights.class_names or imagenet_synsets()
     if len(names) != weights.network.num_classes:
@@ -95,7 +96,6 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
     )
     state = dataclasses.replace(training.first_state(), params=params)
     metrics = dict(weights.metrics)
-    workdir.mkdir(parents=True, exist_ok=True)
     as_json = config_file.to_json(config)
     with checkpoint.Checkpoints(workdir) as checkpoints:
         window = log_window.LogWindow(config.train.batch_size).kept()
@@ -106,7 +106,7 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
             0,
             {'step': state.step, 'params': state.params},
             meta,
-            metrics.get('val/top1_error', _NOT_MEASURED),
+            metrics.get('val/top1_error', checkpoint.NOT_MEASURED),
         )
     inputs.write(workdir, inputs.Inputs(names, weights.preprocessing.mean_image))
     provenance.write_provenance(
@@ -118,20 +118,28 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
 
 
 def config_of(weights: Weights) -> ConfigDict:
-    """The shipped config of a network, with the weights' preprocessing and classes."""
+    """The config of the run that the weights come from, for this machine.
+
+    Where they do not say, it is the shipped one of the network, or the paper's with the
+    weights' table; always with their preprocessing and classes.
+    """
+    classes = weights.network.num_classes
+    if weights.run_config:
+        config = run_config.config_from(
+            weights.table, weights.preprocessing, weights.run_config
+        )
+        if config.model.num_classes:  # 0: those of the data set
+            config.model.num_classes = classes
+        return config
     named = networks.named(weights.table)
     loosely = ({'width'}, {'features'}, {'features', 'width'})
     close = [n for but in loosely for n in networks.named(weights.table, but=but)]
     config = networks.config([*named, *close, 'paper'][0])
-    seen = weights.preprocessing
-    with config.unlocked(), config.ignore_type():
-        if not named:
+    if not named:
+        with config.unlocked():
             config.model = ConfigDict(dict(weights.table))
-        config.model.num_classes = weights.network.num_classes
-        for key in ('stored_size', 'fit', 'crop_size', 'mean'):
-            config.data[key] = getattr(seen, key)
-        red, green, blue = seen.scale
-        config.data.scale = red if red == green == blue else seen.scale
+    config.model.num_classes = classes
+    run_config.put_preprocessing(config, weights.preprocessing)
     return config
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from alexnet_jax.system import locks, processes
 from alexnet_jax.system.files import read_json
 
 EXPORTED = 'exported.json'  # says where a workdir without a run's state comes from
+_OWNER = 'owner.json'  # there while a run or another command writes
 
 
 def check_place(workdir: Path) -> Path:
@@ -67,7 +69,7 @@ def owned(workdir: Path) -> Iterator[None]:
             try:
                 made = not workdir.exists()
                 workdir.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locks.held(workdir / 'owner.json'))
+                stack.enter_context(locks.held(workdir / _OWNER))
             except locks.InUseError as error:
                 refusal = (
                     f'{workdir} is in use: {error} runs there; wait for its end, stop '
@@ -84,10 +86,50 @@ def owned(workdir: Path) -> Iterator[None]:
 
 def _remove_if_empty(workdir: Path) -> None:
     """Leaves nothing of a start that was refused before it wrote anything."""
-    if [path.name for path in workdir.iterdir()] == ['owner.json']:
+    if [path.name for path in workdir.iterdir()] == [_OWNER]:
         with contextlib.suppress(OSError):
-            (workdir / 'owner.json').unlink()
+            (workdir / _OWNER).unlink()
             workdir.rmdir()
+
+
+@contextlib.contextmanager
+def new(workdir: Path, flag: str) -> Iterator[Path]:
+    """Holds a workdir that is made of something else; nothing of it is left if not.
+
+    Args:
+      workdir: must not be there, or be empty.
+      flag: that names it in messages, such as `--output`.
+
+    Yields:
+      Its absolute path, to be written.
+
+    Raises:
+      ValueError: it is there already, another process is making it, or it cannot be
+        written.
+    """
+    path = workdir.expanduser().absolute()
+    refusal = f'{flag}={path} is there already; name a new folder'
+    held = _contents(path)
+    if held is None or (held and _OWNER not in held):
+        raise ValueError(refusal)
+    path = check_place(path)
+    with owned(path):
+        if (_contents(path) or set()) - {_OWNER}:
+            raise ValueError(refusal)
+        try:
+            yield path
+        except BaseException:
+            for name in (_contents(path) or set()) - {_OWNER}:
+                left = path / name
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            raise
+
+
+def _contents(folder: Path) -> set[str] | None:
+    """The names in a folder, none if it is not there; None if it is no folder."""
+    if not folder.exists():
+        return set()
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else None
 
 
 def check_contents(workdir: Path, config: ConfigDict) -> None:

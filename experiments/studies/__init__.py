@@ -1,6 +1,15 @@
 """Every study by its name, in the order of what it tells for the hours it takes."""
 
-from experiments.studies import cifar10, cuda_convnet, figure1, photographs, transfer
+from experiments.studies import (
+    cifar10,
+    cuda_convnet,
+    figure1,
+    figure3,
+    figure4,
+    photographs,
+    trained_nets,
+    transfer,
+)
 from experiments.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -9,8 +18,13 @@ STUDIES: dict[str, Study] = {
         *cifar10.STUDIES,
         *figure1.STUDIES,
         *cuda_convnet.STUDIES,
+        figure3.CIFAR10,
+        figure4.CIFAR10,
+        *trained_nets.STUDIES,
         *transfer.STUDIES,
         *photographs.STUDIES,
+        figure4.ON_PHOTOGRAPHS,
+        figure3.STARTED_AS_2012,
     )
 }
 

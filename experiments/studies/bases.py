@@ -153,6 +153,41 @@ TRANSFER_PHOTOGRAPHS = Base(
     ten_views=False,
 )
 
+KERNELS_2012 = Base(
+    name='kernels_2012',
+    config='released_2012',
+    overrides={
+        **{
+            key: value
+            for key, value in PHOTOGRAPHS.overrides.items()
+            if key.startswith(('data.', 'train.'))
+        },
+        'data.encoding': 'jpeg',
+        'data.crop_chunk': 1,
+        'data.reshuffle': True,
+        'model.num_classes': 0,
+        'model.width': 0.25,
+        'model.conv1.features': 384,
+        'model.conv1.init_std': 0.0001,
+        **{f'model.conv{number}.init_std': 0.06 for number in (3, 4, 5)},
+        **{f'model.fc{number}.init_std': 0.02 for number in (6, 7, 8)},
+        'optimizer.schedule': 'constant',
+        'train.batch_size': 64,
+        'train.checkpoint_every_steps': 126,
+    },
+    data=PHOTOGRAPHS.data.replace('mirrors', 'mirrors, colour noise'),
+    network=(
+        'the released net of 2012 at a quarter of its width but with all of conv1’s 96 '
+        'kernels of 11 × 11, which start from a Gaussian of 0.0001 as those of the '
+        'released CIFAR-10 nets do (docs/kernels.md): what they show was learned'
+    ),
+    schedule='8 epochs at a constant rate of 0.01, momentum 0.9, batch 64',
+    images=PHOTOGRAPHS.images,
+    folder=True,
+    data_dir=PHOTOGRAPHS.data_dir,
+    ten_views=False,
+)
+
 LOCAL_NET = Base(
     name='conv_local',
     config='cuda_convnet:conv_local_13pct',

@@ -63,6 +63,11 @@ class Measure:
     censored: Callable[[Run], float] | None = None
 
 
+def measured(key: str, name: str, unit: str, factor: float = 1.0) -> Measure:
+    """A number that an inspection of the net has found, × the factor."""
+    return Measure(name, unit, lambda run: run.inspected(key, factor))
+
+
 def final(metric: str, name: str) -> Measure:
     """A metric at the end of training, in percent."""
     return Measure(name, '%', lambda run: run.last(metric, 100.0))
@@ -150,6 +155,10 @@ class Study:
     seeds: int = 3
     most_seeds: int = 10
     thresholds: tuple[Measure, ...] = ()  # shown for each arm besides
+    # Names of `inspections.INSPECTIONS`, and what the protocol says of them: `measured`
+    # numbers that `experiments.inspect_cells` takes from the nets themselves.
+    inspections: tuple[str, ...] = ()
+    instrument: str = ''
     in_steps: bool = False  # the picture's axis, where an epoch is not one length
     remarks: str = ''
     # What was changed after the first run, with its date.
