@@ -107,6 +107,10 @@ def _bounds(effect: Effect) -> list[str]:
     ]
 
 
+def _heading(measure: Measure) -> str:
+    return f'{measure.name} ({measure.unit})' if measure.unit else measure.name
+
+
 def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> str:
     """The record's table: what each arm came to, and every effect with its verdict.
 
@@ -129,7 +133,7 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
         '![curves](curves.svg)',
         *(f'![{Path(picture).stem}]({picture})' for picture in pictures),
         rounds.table(
-            ['arm', 'n', *(f'{m.name} ({m.unit})' for m in measures), 'CPU min'],
+            ['arm', 'n', *(_heading(m) for m in measures), 'CPU min'],
             [_row(arm, measures, runs) for arm in arms],
         ),
         'Means ± sample standard deviations over the seeds.',
