@@ -133,6 +133,10 @@ LONG = struct.pack('<I', 1 << 31)
 HOSTILE: dict[str, tuple[bytes, str]] = {
     'code': (archive_of(pickle.dumps({'w': Evil()}, 2)), "'__builtin__ eval'"),
     'code in a legacy file': (pickle.dumps(Evil(), 2), "'__builtin__ eval'"),
+    'a number for the system in a legacy file': (
+        b''.join(pickle.dumps(n, 2) for n in (torch_files.MAGIC, 1001, 7)),
+        'not little-endian',
+    ),
     'a memo that asks for 32 GB': (
         archive_of(b'\x80\x02Nr' + LONG + b'.'), 'no dict of tensors',
     ),

@@ -220,7 +220,8 @@ def _read_legacy(path: Path) -> Any:
             raise ValueError('torch.save did not write it')
         if pickles.load(file, {}) != PROTOCOL:
             raise ValueError('it is of an unknown version of torch.save')
-        if pickles.load(file, {}).get('little_endian') is not True:
+        system = pickles.load(file, {})
+        if not isinstance(system, dict) or system.get('little_endian') is not True:
             raise ValueError('its numbers are not little-endian')
         storages: dict[str, _Storage] = {}
         found = pickles.load(file, _NAMES, _loader(storages))
