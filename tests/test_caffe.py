@@ -77,6 +77,26 @@ def test_a_round_trip_keeps_every_bit(written):
     assert again.network == weights.network
 
 
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('layer: convolution_param', 'a layer is .convolution_param'),
+        ('layer { type { a: 1 } }', 'is of type'),
+        ('layer { type: "LRN" lrn_param: 5 }', 'lrn_param of'),
+        (
+            'layer { type: "Convolution" convolution_param { num_output: 1 '
+            'kernel_size { a: 1 } } }',
+            'kernel_size',
+        ),
+    ],
+)
+def test_a_text_that_says_something_else_is_one_line(tmp_path, text, says):
+    (tmp_path / 'a.prototxt').write_text(text)
+    with pytest.raises(ValueError, match=says) as caught:
+        caffe_net.table_of(caffe.layers(tmp_path / 'a.prototxt'))
+    assert '\n' not in str(caught.value)
+
+
 def test_a_field_without_values_is_not_there(tmp_path):
     # channels, height and width as packed numbers, of which there are none.
     (tmp_path / 'a.binaryproto').write_bytes(b'\x08\x01\x12\0\x1a\0\x22\0')

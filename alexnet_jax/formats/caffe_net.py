@@ -35,6 +35,7 @@ def layers_of(net: Message) -> list[Layer]:
     found: list[Layer] = []
     previous: str | None = None
     for message in [*net.get('layers', ()), *net.get('layer', ())]:
+        message = _message(message, 'a layer')
         name = str(message.get('name', ['?'])[-1])[:60]
         kind = _type(message.get('type', ['None'])[-1], name)
         if kind in caffe_schema.BESIDE:
@@ -48,21 +49,29 @@ def layers_of(net: Message) -> list[Layer]:
         previous = message.get('top', [None])[-1]
         settings: Settings = {}
         if kind in caffe_schema.SETTINGS:
-            settings = message.get(caffe_schema.SETTINGS[kind][0], [{}])[-1]
+            key = caffe_schema.SETTINGS[kind][0]
+            settings = _message(message.get(key, [{}])[-1], f'{key} of {name!r}')
         found.append(Layer(name, kind, settings, tuple(message.get('blobs', ()))))
     return found
 
 
+def _message(value: Any, what: str) -> Message:
+    """A value that must be a message: a text may say anything."""
+    if not isinstance(value, dict):
+        raise ValueError(f'{what} is {value!r:.60}, and no list of fields')
+    return value
+
+
 def _type(value: Any, name: str) -> str:
-    kind = caffe_schema.TYPES.get(value) if isinstance(value, int) else value
-    kind = caffe_schema.BY_NAME.get(str(kind).lower(), kind)
+    kind = str(caffe_schema.TYPES.get(value) if isinstance(value, int) else value)
+    kind = caffe_schema.BY_NAME.get(kind.lower(), kind)
     known = {*caffe_schema.BESIDE, *caffe_schema.STEPS, *caffe_schema.SETTINGS}
     if kind not in known:
         raise ValueError(
             f'its layer {name!r} is of type {str(value)[:40]!r}, which no network here '
             'has'
         )
-    return str(kind)
+    return kind
 
 
 def table_of(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -178,12 +187,15 @@ def _one(layer: Layer, key: str, default: Any) -> Any:
 
 def _square(layer: Layer, key: str, default: int) -> int:
     stem = key.removesuffix('_size')
+    given = layer.settings.get(key, ())
+    if not all(isinstance(side, int) for side in given):
+        raise ValueError(f'its layer {layer.name!r} has {key}: {given!r:.60}')
     sides = {
         _one(layer, f'{stem}_{side}', -1)
         if f'{stem}_{side}' in layer.settings
         else _one(layer, key, default)
         for side in 'hw'
-    } | set(layer.settings.get(key, ()))
+    } | set(given)
     if len(sides) != 1 or (key == 'kernel_size' and sides == {0}):
         raise ValueError(f'its layer {layer.name!r} has no {key}, or no square one')
     return sides.pop()
