@@ -84,6 +84,10 @@ def test_a_round_trip_keeps_every_bit(written):
         ('layer { type { a: 1 } }', 'is of type'),
         ('layer { type: "LRN" lrn_param: 5 }', 'lrn_param of'),
         (
+            'layer { type: "Convolution" convolution_param { num_output: "many" } }',
+            "num_output: 'many'",
+        ),
+        (
             'layer { type: "Convolution" convolution_param { num_output: 1 '
             'kernel_size { a: 1 } } }',
             'kernel_size',

@@ -23,6 +23,9 @@ class Layer:
     blobs: tuple[Message, ...]
 
 
+_ENUMS = ('pool', 'norm_region')
+
+
 def layers_of(net: Message) -> list[Layer]:
     """The layers of a net that are part of its function, in order.
 
@@ -176,9 +179,10 @@ def _lrn(layer: Layer) -> dict[str, Any]:
 
 def _one(layer: Layer, key: str, default: Any) -> Any:
     value = layer.settings.get(key, [default])[-1]
-    if type(value) not in (type(default), str) and not (
-        isinstance(default, float) and isinstance(value, int)
-    ):
+    kinds = [type(default)]
+    kinds += [int] if isinstance(default, float) else []
+    kinds += [str] if key in _ENUMS else []  # a text has an enum's name
+    if type(value) not in kinds:
         raise ValueError(f'its layer {layer.name!r} has {key}: {value!r:.60}')
     if isinstance(value, int) and not 0 <= value < 1_000_000:
         raise ValueError(f'its layer {layer.name!r} has {key}: {value}')
