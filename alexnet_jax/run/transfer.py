@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import build
+from alexnet_jax import build, model
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.formats import networks, run_config
@@ -37,24 +37,43 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
       ValueError: as `trained.load`.
     """
     found = trained_lib.load(workdir, which=which)
-    data = found.config.data
+    where = (
+        f'{found.workdir.name}/{which}'
+        if '/' in which
+        else f'{found.workdir.name}, {which} checkpoint, step {found.step}'
+    )
+    weights = of_network(
+        found.config, found.params, found.class_names, found.mean_image, where
+    )
+    return dataclasses.replace(
+        weights,
+        metrics=dict(found.metrics),
+        run_config=run_config.of(found.config),
+    )
+
+
+def of_network(
+    config: ConfigDict,
+    params: model.Params,
+    class_names: tuple[str, ...],
+    mean_image: np.ndarray,
+    source: str,
+) -> Weights:
+    """The weights of a network that is in memory, as `Net` and `Trained` have it."""
+    data = config.data
     return Weights(
-        table=networks.table_of(found.config),
-        params=jax.tree.map(np.asarray, dict(found.params)),
-        class_names=found.class_names,
+        table=networks.table_of(config),
+        params=jax.tree.map(np.asarray, dict(params)),
+        class_names=class_names,
         preprocessing=Preprocessing(
             stored_size=data.stored_size,
             fit=data.fit,
             crop_size=data.crop_size,
             mean=data.mean,
-            mean_image=found.mean_image,
+            mean_image=mean_image,
             scale=networks.scales(data.scale),
         ),
-        source=f'{found.workdir.name}/{which}'
-        if '/' in which
-        else f'{found.workdir.name}, {which} checkpoint, step {found.step}',
-        metrics=dict(found.metrics),
-        run_config=run_config.of(found.config),
+        source=source,
     )
 
 

@@ -13,12 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
-
 import alexnet_jax
-from alexnet_jax.formats import networks
-from alexnet_jax.formats.weights import Preprocessing, Weights
 from alexnet_jax.run import transfer
 from experiments.benchmark import rounds
 from experiments.benchmark.rounds import Contender, Options, Record
@@ -69,7 +64,11 @@ def contenders(folder: Path, cores: list[int]) -> dict[str, Contender]:
 def commands(scratch: Path, photograph: Path, count: int) -> list[float]:
     """Seconds of `predict` on one photograph with the paper's network, warm."""
     workdir = scratch / 'net'
-    transfer.make_workdir(random_weights('paper'), workdir)
+    net = alexnet_jax.network('paper')
+    weights = transfer.of_network(
+        net.config, net.params, net.class_names, net.mean_image, 'random weights'
+    )
+    transfer.make_workdir(weights, workdir)
     seconds = []
     for _ in range(count + 1):
         began = time.perf_counter()
@@ -85,26 +84,6 @@ def commands(scratch: Path, photograph: Path, count: int) -> list[float]:
         )
         seconds.append(time.perf_counter() - began)
     return seconds[1:]
-
-
-def random_weights(config_name: str) -> Weights:
-    """A shipped network as training begins with it, its mean image grey."""
-    net = alexnet_jax.network(config_name)
-    data = net.config.data
-    return Weights(
-        table=networks.table_of(net.config),
-        params=jax.tree.map(np.asarray, dict(net.params)),
-        class_names=net.class_names,
-        preprocessing=Preprocessing(
-            stored_size=data.stored_size,
-            fit=data.fit,
-            crop_size=data.crop_size,
-            mean=data.mean,
-            mean_image=net.mean_image,
-            scale=networks.scales(data.scale),
-        ),
-        source=f'random weights of {config_name}',
-    )
 
 
 def report(record: Record) -> Report:
