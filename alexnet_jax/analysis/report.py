@@ -9,6 +9,7 @@ import numpy as np
 
 from alexnet_jax.analysis import calibration, confusion, drawing, panels, prediction
 from alexnet_jax.analysis.ensembles import Evaluation
+from alexnet_jax.system import command_line
 
 TOP = 5
 MISTAKES, SHOWN, COLUMNS = 100, 12, 6  # listed, and drawn in rows
@@ -29,14 +30,13 @@ def check(folder: Path) -> None:
 
 
 def check_predictions(path: Path) -> None:
-    """Refuses a name that says no format, or a folder that is not there."""
+    """Refuses a name that says no format, or a file that could not be written."""
     if path.suffix not in PREDICTIONS:
         raise ValueError(
             f'--predictions={path}: its suffix says the format: '
             f'{", ".join(PREDICTIONS)}'
         )
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f'--predictions={path}: its folder is not there')
+    command_line.check_output('predictions', path)
 
 
 def write(evaluation: Evaluation, folder: Path) -> str:

@@ -96,12 +96,7 @@ def _program(path: Path) -> str:
         about, 'classes', int, what, lambda v: 1 <= v <= 1_000_000
     )
     seen = description.entry(stated, 'preprocessing', dict, what)
-    stored, crop = (
-        description.entry(
-            seen, key, int, what, lambda v: 1 <= v <= description.MOST_PIXELS
-        )
-        for key in ('stored_size', 'crop_size')
-    )
+    stored, crop = description.sizes(seen, what)
     table = description.entry(stated, 'network', dict, what)
     table = description.checked_table(table, what)
     try:

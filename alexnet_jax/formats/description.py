@@ -76,10 +76,7 @@ def weights_from(
     """
     table = checked_table(entry(description, 'network', dict, what), what)
     seen = entry(description, 'preprocessing', dict, what)
-    stored, crop = (
-        entry(seen, key, int, what, lambda v: 1 <= v <= MOST_PIXELS)
-        for key in ('stored_size', 'crop_size')
-    )
+    stored, crop = sizes(seen, what)
     scale = entry(seen, 'scale', list, what, lambda v: are(v, (int, float), 3))
     names = entry(description, 'class_names', list, what, lambda v: are(v, str))
     metrics = entry(
@@ -151,6 +148,19 @@ def _check_types(table: Mapping[str, Any]) -> None:
                 f'{key}={value!r}: '
                 + (f'expected {wanted.__name__}' if wanted else 'no such key')
             )
+
+
+def sizes(seen: Json, what: str) -> tuple[int, int]:
+    """The stored size and the crop's, of an entry `preprocessing`.
+
+    Raises:
+      ValueError: as `entry`.
+    """
+    stored, crop = (
+        entry(seen, key, int, what, lambda v: 1 <= v <= MOST_PIXELS)
+        for key in ('stored_size', 'crop_size')
+    )
+    return stored, crop
 
 
 def entry(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -42,14 +44,10 @@ def weights_of(workdir: Path, *, which: str = 'best') -> Weights:
         if '/' in which
         else f'{found.workdir.name}, {which} checkpoint, step {found.step}'
     )
-    weights = of_network(
-        found.config, found.params, found.class_names, found.mean_image, where
-    )
-    return dataclasses.replace(
-        weights,
-        metrics=dict(found.metrics),
-        run_config=run_config.of(found.config),
-    )
+    return of_network(
+        found.config, found.params, found.class_names, found.mean_image, where,
+        dict(found.metrics),
+    )  # fmt: skip
 
 
 def of_network(
@@ -58,6 +56,7 @@ def of_network(
     class_names: tuple[str, ...],
     mean_image: np.ndarray,
     source: str,
+    metrics: Mapping[str, float] = MappingProxyType({}),
 ) -> Weights:
     """The weights of a network that is in memory, as `Net` and `Trained` have it."""
     data = config.data
@@ -74,6 +73,8 @@ def of_network(
             scale=networks.scales(data.scale),
         ),
         source=source,
+        metrics=metrics,
+        run_config=run_config.of(config),
     )
 
 

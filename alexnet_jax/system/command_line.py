@@ -212,8 +212,8 @@ def local_path(flag: str, value: str | Path) -> Path:
     return Path(value)
 
 
-def check_output(flag: str, value: str | Path) -> Path:
-    """The path of a file that will be written, refused before the work where it cannot.
+def check_output(flag: str, value: str | Path) -> None:
+    """Refuses, before the work, a file that could not be written.
 
     Raises:
       ValueError: its folder is not there or may not be written to, or it is a folder.
@@ -221,12 +221,11 @@ def check_output(flag: str, value: str | Path) -> Path:
     path = local_path(flag, value)
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise ValueError(f'--{flag}={value}: {folder} is not there')
+        raise ValueError(f'--{flag}={value}: its folder {folder} is not there')
     if path.is_dir():
         raise ValueError(f'--{flag}={value} is a folder; name a file in it')
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f'--{flag}={value}: {folder} cannot be written to')
-    return path
 
 
 @contextlib.contextmanager
