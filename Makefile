@@ -8,8 +8,9 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 # Which tests `make test` runs; `make test MARKS='not long'` has the peers' as well.
 MARKS ?= not long and not peers and not installs
-# Two files at a time: most of what a test does keeps one core busy.
-PYTEST = $(RUN) -m pytest -n 2 --dist loadfile
+# Two files at a time: most of what a test does keeps one core busy. A process that
+# crashes ends the tests: replaced, it leaves pytest-xdist waiting for ever.
+PYTEST = $(RUN) -m pytest -n 2 --dist loadfile --max-worker-restart=0
 WORKDIR ?= runs
 
 .PHONY: demo test peers-test long-test lint format tensorboard install install-dev \

@@ -57,9 +57,9 @@ def main(argv: list[str]) -> None:
         return
     config = command_line.checked_config(_CONFIG)
     if _SUMMARY.value:
-        command_line.end_when_nobody_reads()
-        print(summary.text(config))
-        print(memory.lines(memory.of_config(config), None, 'on one device'))
+        with command_line.user_errors():
+            print(summary.text(config))
+            print(memory.lines(memory.of_config(config), None, 'on one device'))
         return
     default = Path('runs', command_line.config_name(_CONFIG))
     workdir = command_line.local_path('workdir', _WORKDIR.value or default)

@@ -43,7 +43,6 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit('error: name the images: files, or folders that hold them')
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
-    command_line.end_when_nobody_reads()
     compilation_cache.enable()
     with command_line.user_errors():
         if _FIGURE.value:

@@ -39,7 +39,6 @@ def main(argv: Sequence[str]) -> None:
             'workdir, such as: python -m alexnet_jax.weights inspect FILE'
         )
     logging.set_verbosity(logging.WARNING)
-    command_line.end_when_nobody_reads()
     verb, source = argv[1], Path(argv[2]).expanduser()
     needed = {'import': ('workdir', _WORKDIR), 'export': ('out', _OUT)}.get(verb)
     if needed and not needed[1].value:

@@ -194,10 +194,10 @@ def write_tables(sweep: Sweep) -> None:
 def main(argv: list[str]) -> None:
     """Trains what is not finished, and tabulates all of it."""
     if _LIST.value:
-        command_line.end_when_nobody_reads()
-        print(ablations.listing())
-        for study in studies.STUDIES.values():
-            print(f'--study={study.name}\n    {study.question}')
+        with command_line.user_errors():
+            print(ablations.listing())
+            for study in studies.STUDIES.values():
+                print(f'--study={study.name}\n    {study.question}')
         return
     logging.set_verbosity(logging.WARNING)
     names = list(dict.fromkeys(argv[1:]))

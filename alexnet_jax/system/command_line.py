@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import select
 import signal
 import sys
 import textwrap
@@ -118,7 +119,6 @@ def given(argv: Sequence[str], name: str) -> str | None:
 
 def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
     """Usage, flags and configs on the first screen; then every key of a config."""
-    end_when_nobody_reads()
     main = sys.modules['__main__']
     spec = main.__spec__
     command = spec.name.removesuffix('.__main__') if spec else Path(argv[0]).stem
@@ -145,12 +145,6 @@ def _print_help(argv: Sequence[str], config_names: Sequence[str]) -> None:
             'change when a run goes on:'
         )
         print(config_arguments.describe_keys(config, name))
-
-
-def end_when_nobody_reads() -> None:
-    """Ends the program quietly where its output is cut off: `… --help | head`."""
-    if hasattr(signal, 'SIGPIPE'):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def reject_positionals(argv: Sequence[str]) -> None:
@@ -234,9 +228,18 @@ def user_errors() -> Iterator[None]:
 
     One that a library raised is a bug of ours and keeps its traceback. Memory that ran
     out, and a disk that is full or may not be written, is one line, whoever noticed it.
+    Where the output is cut off, as in `… --help | head`, the program ends quietly.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here, not when Python ends
+    except BrokenPipeError:
+        if not _output_is_cut_off():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more
+        sys.exit(128 + signal.SIGPIPE)
     except (MemoryError, RuntimeError) as error:  # jax's is a RuntimeError
         if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(
             error
@@ -258,6 +261,15 @@ def user_errors() -> Iterator[None]:
         if not any(raised_in.is_relative_to(folder) for folder in _OURS):
             raise
         sys.exit(f'error: {_one_line(error)}')
+
+
+def _output_is_cut_off() -> bool:
+    # Not left to SIGPIPE: it would end us for a library's closed socket too, such as
+    # that of asyncio, which Orbax still writes to after a save that failed.
+    watched = select.poll()
+    watched.register(1, 0)
+    gone = select.POLLERR | select.POLLHUP
+    return any(event & gone for _, event in watched.poll(0))
 
 
 def _one_line(error: Exception) -> str:
