@@ -132,12 +132,35 @@ def finish(kind: str, home: Path) -> int:
 
 
 def prepared_files(home: Path) -> dict[str, str]:
-    """The digests of what preparation leaves, but for what names its source's state."""
+    """The digests of what preparation leaves, but for what names its source's state.
+
+    Of a record it takes the entries in a fixed order: protobuf writes those of a map in
+    an order of their hashes, which is another one in each process.
+    """
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(home)): digest_of(path)
         for path in sorted((home / 'tensorflow_datasets').rglob('*'))
         if path.is_file() and path.suffix != '.json' and not path.is_symlink()
     }
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, or of the records of a file of them."""
+    if '.array_record' not in path.name:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    reader = array_record_module.ArrayRecordReader(str(path))
+    digest = hashlib.sha256()
+    for record in reader.read_all():
+        example = tf_example_pb2.Example.FromString(record)  # pyrefly: ignore
+        features = example.features.feature
+        for name in sorted(features):
+            value = features[name].SerializeToString(deterministic=True)
+            digest.update(f'{name} {len(value)} '.encode() + value)
+    reader.close()
+    return digest.hexdigest()
 
 
 def one_round(kind: str, each: int, whole: Path, seed: int) -> Record:

@@ -7,11 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from array_record.python import array_record_module
 
 from alexnet_jax import train
 from alexnet_jax.data import pipeline
 from alexnet_jax.run import checkpoint_folder, events
-from experiments import same_run
+from experiments import kills, same_run
 from tests import snapshots
 from tests.conftest import ONE_DEVICE, end, free_port, make_small, start
 
@@ -174,3 +175,30 @@ def test_config_lives_in_the_checkpoints(killed, tmp_path):
         with pytest.raises(ValueError, match=r'learning_rate=0.001, and you asked'):
             train.train_and_evaluate(other, workdir)
     assert checkpoint_folder.newest_meta(workdir)['config'] == json.loads(as_json)
+
+
+def message(field: int, *parts: bytes) -> bytes:
+    """A protobuf field with a length."""
+    content = b''.join(parts)
+    return bytes([field << 3 | 2, len(content)]) + content
+
+
+def test_the_order_of_a_records_entries_is_no_difference(tmp_path):
+    """Protobuf's order of a map is another one in each process."""
+
+    def digest(name, *entries):
+        path = tmp_path / f'{name}.array_record-00000-of-00001'
+        writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:1')
+        writer.write(message(1, *[message(1, entry) for entry in entries]))
+        writer.close()
+        return kills.digest_of(path)
+
+    def label(number: int) -> bytes:
+        return message(1, b'label') + message(
+            2, message(3, message(1, bytes([number])))
+        )
+
+    image = message(1, b'image') + message(2, message(1, message(1, b'pixels')))
+    one = digest('one', image, label(3))
+    assert one == digest('two', label(3), image)
+    assert one != digest('three', label(4), image)
