@@ -183,8 +183,8 @@ def as_report(lines: Sequence[Record], machine: Record) -> Report:
         )
     text = (
         f'{machine["cpu"]}, {machine["cores"]} cores. "The same": the arrays of the '
-        'checkpoint, or the files of the set, are those of a command that was alone. '
-        '"Traces": commands that printed a traceback.'
+        'checkpoint, or names and sizes of the records, are those of a command that '
+        'was alone. "Traces": commands that printed a traceback.'
     )
     return [text, table]
 
