@@ -369,6 +369,10 @@ for _ in range(8):  # it is not always so
             checkpoints.restore_best(abstract)
     except ValueError as error:
         print(error)
+
+async def read():  # as Orbax has them, now and then
+    pass
+read()
 """
 
 

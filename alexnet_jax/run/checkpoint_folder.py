@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging as std_logging
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def _without_coroutines(unraisable: Any) -> None:
 
 
 sys.unraisablehook = _without_coroutines
+# Python warns of a coroutine that Orbax never began. We have none of our own.
+warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
 
 
 class CheckpointFolder:
