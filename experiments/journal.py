@@ -14,21 +14,22 @@ Line = dict[str, Any]
 class Journal:
     """`<folder>/rounds.jsonl`, and the table that is made of its lines."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, name: str = 'rounds.jsonl'):
         folder.mkdir(parents=True, exist_ok=True)
-        self.lines: list[Line] = []
         self._folder = folder
-        self._path = folder / 'rounds.jsonl'
-        if self._path.exists():
-            text = self._path.read_text()
-            self.lines = [json.loads(line) for line in text.splitlines()]
+        self._path = folder / name
 
-    def append(self, line: Line) -> None:
-        """Adds a round and prints it."""
-        self.lines.append(line)
+    @property
+    def lines(self) -> list[Line]:
+        """The rounds so far, read anew: several processes may share the work."""
+        text = self._path.read_text() if self._path.exists() else ''
+        return [json.loads(line) for line in text.splitlines()]
+
+    def append(self, line: Line, text: str = '') -> None:
+        """Adds a round and prints it, or a text in its place."""
         with self._path.open('a') as file:
             file.write(json.dumps(line) + '\n')
-        print(json.dumps(line), flush=True)
+        print(text or json.dumps(line), flush=True)
 
     def count(self, **values: object) -> int:
         """How many lines have these values."""

@@ -24,7 +24,6 @@ DATA_DIR has the two sets as `imagenette/{train,validation}/<synset>` and
 """
 
 import hashlib
-import json
 import os
 import statistics
 import time
@@ -46,6 +45,7 @@ from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.run import provenance
 from alexnet_jax.system import command_line, files
 from experiments import report
+from experiments.journal import Journal
 
 CLASSES = (
     ('imagenette', 'n01440764'),
@@ -204,11 +204,6 @@ def table(runs: Sequence[Mapping[str, Any]]) -> report.Table:
     return rows
 
 
-def read(record: Path) -> list[dict[str, Any]]:
-    """The runs so far."""
-    return [json.loads(line) for line in record.open()] if record.exists() else []
-
-
 def setting(source: Path, config: ConfigDict) -> dict[str, Any]:
     """The run that the others start from, and where all ran; no folder of a machine."""
     folders = ('data.data_dir', 'data.prepared_dir', 'init.workdir')
@@ -229,10 +224,9 @@ def setting(source: Path, config: ConfigDict) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
     """Runs what is missing of the experiment and prints the table."""
     command_line.reject_positionals(argv)
-    out, work = Path(_OUT.value), Path(_WORK.value)
-    out.mkdir(parents=True, exist_ok=True)
+    out, work = command_line.local_path('out', _OUT.value), Path(_WORK.value)
+    journal = Journal(out, 'runs.jsonl')
     data_dir = Path(_DATA_DIR.value).resolve()
-    record = out / 'runs.jsonl'
     with command_line.user_errors():
         make_source_folder(data_dir, work / 'source-photographs')
         source = work / 'source'
@@ -251,8 +245,7 @@ def main(argv: Sequence[str]) -> None:
         for size, seed, arm in cells:
             size = int(size)
             key = {'size': size, 'seed': seed, 'arm': arm}
-            # Read anew: several processes may share the work.
-            if any(key.items() <= run.items() for run in read(record)):
+            if journal.count(**key):
                 continue
             begin = time.time()
             folder = work / f'{size}-{seed}'
@@ -266,12 +259,8 @@ def main(argv: Sequence[str]) -> None:
                 result = train.train_and_evaluate(config, workdir)
                 outcome = {'error': result['test/top1_error'], 'result': result}
             run = {**key, **outcome, 'seconds': round(time.time() - begin)}
-            with record.open('a') as file:
-                file.write(json.dumps(run) + '\n')
-            print(f'{key}: error {run["error"]:.2%}', flush=True)
-    found = [table(read(record))]
-    files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
-    print(report.as_text(found))
+            journal.append(run, f'{key}: error {run["error"]:.2%}')
+    journal.write_table([table(journal.lines)])
 
 
 if __name__ == '__main__':

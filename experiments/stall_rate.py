@@ -17,11 +17,9 @@ then that of the full net. The learning rate is the paper's at any width.
 
 import collections
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,9 +33,10 @@ from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.configs import paper
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import provenance
-from alexnet_jax.system import command_line, files
+from alexnet_jax.system import command_line
 from experiments import logit_deviation, paired, report
 from experiments import runs as runs_lib
+from experiments.journal import Journal
 from experiments.starts import ARMS, COMPARISONS
 
 WINDOW = 20  # steps that the loss is averaged over
@@ -228,10 +227,7 @@ def made_of(runs: Sequence[dict[str, Any]]) -> report.Report:
 def main(argv: Sequence[str]) -> None:
     """Runs what is missing of the experiment and prints the table."""
     command_line.reject_positionals(argv)
-    out = Path(_OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
-    record = out / 'runs.jsonl'
-    runs = [json.loads(line) for line in record.open()] if record.exists() else []
+    journal = Journal(command_line.local_path('out', _OUT.value), 'runs.jsonl')
     setting = {
         'width': _WIDTH.value, 'batch_size': _BATCH_SIZE.value, 'steps': _STEPS.value,
     }  # fmt: skip
@@ -252,27 +248,22 @@ def main(argv: Sequence[str]) -> None:
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
         for arm, config in configs.items():
             key = {'arm': arm, 'seed': seed, **setting}
-            if any(key.items() <= run.items() for run in runs):
+            if journal.count(**key):
                 continue
             config.seed = seed
             begin = time.time()
             first = float(f'{signal(config, dataset):.4g}')
             outcome = train(config, dataset, flat_loss)
             run = {**key, 'commit': commit, 'flat_loss': round(flat_loss, 4)}
-            run |= {'signal': first, **outcome}
-            runs.append(run)
-            with record.open('a') as file:  # which several processes may share
-                file.write(json.dumps(run) + '\n')
-            print(
+            journal.append(
+                run | {'signal': first, **outcome},
                 f'{arm} seed {seed}: left at {outcome["left_at"]}, last loss '
                 f'{outcome["losses"][-1]:.3f} of {flat_loss:.3f}, '
                 f'{time.time() - begin:.0f} s',
-                flush=True,
             )
-    runs = [run for run in runs if setting.items() <= run.items()]
-    found = made_of(runs)
-    files.write_atomically(out / 'table.md', report.as_markdown(found) + '\n')
-    print(report.as_text(found))
+    journal.write_table(
+        made_of([run for run in journal.lines if setting.items() <= run.items()])
+    )
 
 
 if __name__ == '__main__':
