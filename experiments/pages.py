@@ -28,7 +28,7 @@ def protocol(study: Study) -> str:
         'once there are any.',
         (f'    {base.made_by}\n' if base.made_by else '')
         + f'    python -m experiments.sweep --study={study.name} '
-        f'--data_dir={base.data_dir} --jobs=2 --workdir=runs/studies\n'
+        f'--data_dir={base.data_dir} --jobs={study.jobs} --workdir=runs/studies\n'
         + (
             f'    python -m experiments.inspect_cells --study={study.name} '
             '--workdir=runs/studies\n'
@@ -44,10 +44,7 @@ def protocol(study: Study) -> str:
         f'**Schedule.** {base.schedule}.',
         '**Arms.**',
         rounds.table(['arm', 'changes'], _arms(study)),
-        f'**Seeds.** 0 to {study.seeds - 1} first. While a verdict is '
-        f'“{paired.INCONCLUSIVE}” more may be added, up to {study.most_seeds} '
-        'in all; intervals are not corrected for looking more than once. Runs of one '
-        'seed start alike and see the same images in the same order.',
+        f'**Seeds.** {_seeds(study)}',
         '**Metrics.** Loss and error at every evaluation, of validation and of a part '
         'of the training images in one view without augmentation or dropout; the '
         'running training loss and error at every log line; test loss and error '
@@ -81,6 +78,17 @@ def protocol(study: Study) -> str:
         + '.'
     )
     return '\n\n'.join(lines) + '\n'
+
+
+def _seeds(study: Study) -> str:
+    if study.seeds == 1 and not study.effects:
+        return '0 alone: n = 1.'
+    return (
+        f'0 to {study.seeds - 1} first. While a verdict is “{paired.INCONCLUSIVE}” '
+        f'more may be added, up to {study.most_seeds} in all; intervals are not '
+        'corrected for looking more than once. Runs of one seed start alike and see '
+        'the same images in the same order.'
+    )
 
 
 def _arms(study: Study) -> list[list[str]]:

@@ -7,6 +7,7 @@ from experiments.studies import (
     figure3,
     figure4,
     photographs,
+    shipped,
     trained_nets,
     transfer,
 )
@@ -22,6 +23,7 @@ STUDIES: dict[str, Study] = {
         figure4.CIFAR10,
         *trained_nets.STUDIES,
         *transfer.STUDIES,
+        *shipped.STUDIES,
         *photographs.STUDIES,
         figure4.ON_PHOTOGRAPHS,
         figure3.STARTED_AS_2012,
