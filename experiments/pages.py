@@ -27,7 +27,7 @@ def protocol(study: Study) -> str:
         'committed before its first run. What the runs found: [table.md](table.md), '
         'once there are any.',
         (f'    {base.made_by}\n' if base.made_by else '')
-        + f'    python -m experiments.sweep --study={study.name} '
+        + f'    {study.environment}python -m experiments.sweep --study={study.name} '
         f'--data_dir={base.data_dir} --jobs={study.jobs} --workdir=runs/studies\n'
         + (
             f'    python -m experiments.inspect_cells --study={study.name} '

@@ -154,7 +154,9 @@ class Study:
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     seeds: int = 3
     most_seeds: int = 10
-    jobs: int = 2  # at a time, as the protocol's command names it
+    # How the protocol's command starts the sweep: cells at a time, and variables.
+    jobs: int = 2
+    environment: str = ''
     thresholds: tuple[Measure, ...] = ()  # shown for each arm besides
     # Names of `inspections.INSPECTIONS`, and what the protocol says of them: `measured`
     # numbers that `experiments.inspect_cells` takes from the nets themselves.
