@@ -215,7 +215,8 @@ CLAIMS = (
         **with_imagenet(
             f'{MAIN} --config=released_2012:145-2010 --config.data.source=folder '
             '--config.data.data_dir=DIR',
-            '37.5 % and 17.0 % (Table 1), on images of 2010 as a folder, bytes taken as 2012’s',
+            '37.5 % and 17.0 % (Table 1), on images of 2010 as a folder, bytes taken '
+            'as 2012’s',
         ),
     ),
     Claim(
