@@ -1,4 +1,4 @@
-"""A two-tower AlexNet for CIFAR-10: 24 × 24 crops of 32 × 32 images.
+"""A two-tower AlexNet for CIFAR-10: 28 × 28 crops of 32 × 32 images.
 
     python -m alexnet_jax.main --config=configs/cifar10.py --config.data.data_dir=DIR
 
@@ -18,7 +18,7 @@ from alexnet_jax.configs import paper
 def get_config() -> ConfigDict:
     config = paper.get_config()
 
-    # 24 → 12 → 6 → 3: stride 1 and a 5 × 5 kernel in conv1, since there are 24 pixels
+    # 28 → 14 → 7 → 3: stride 1 and a 5 × 5 kernel in conv1, since there are 28 pixels
     # to see where the paper has 224.
     model = config.model
     model.num_classes = 0
@@ -31,7 +31,9 @@ def get_config() -> ConfigDict:
         layer(model[name], features=512, dropout=0.1)
 
     read_cifar10(config)
-    config.data.crop_size = 24
+    # Crops of 24 and half this rate were worse (experiments/records/cifar10_error).
+    config.data.crop_size = 28
+    config.optimizer.learning_rate = 0.04
     # The paper's Gaussian of 0.01 is for fan-ins of thousands; with biases of 1 and
     # fan-ins as small as these the signal of the image drowns.
     paper.start_as_he(config)
@@ -44,7 +46,6 @@ def get_config() -> ConfigDict:
     config.model.lrn.alpha = 0.1
 
     config.optimizer.schedule = 'cosine'
-    config.optimizer.learning_rate = 0.02
     config.train.epochs = 16.0
     config.train.schedule_epochs = 0.0  # no event is logged; yours are of your run
     config.train.checkpoint_every_steps = 1000

@@ -18,10 +18,10 @@ def get_config() -> ConfigDict:
     config.data.train_split = 'train'
     config.data.validation_split = 'validation'
     config.data.test_split = 'test'
-    config.data.crop_size = 28
     paper.start_as_he(config)
     config.data.mirror = False
     config.data.colour_std = 0.1
+    config.optimizer.learning_rate = 0.02
     config.train.epochs = 8.0
     config.train.log_every_steps = 50
     config.train.checkpoint_every_steps = 250

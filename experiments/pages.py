@@ -8,7 +8,7 @@ from experiments import paired
 from experiments.benchmark import rounds
 from experiments.runs import Run
 from experiments.studies import study as study_lib
-from experiments.studies.study import Effect, Measure, Study
+from experiments.studies.study import Base, Effect, Measure, Study
 
 MEASURES = (
     study_lib.TRAINING,
@@ -38,16 +38,18 @@ def protocol(study: Study) -> str:
         + '    python -m experiments.summarize --runs=runs/studies',
         f'**Claim.** {study.claim}.',
         f'**Data.** {base.data}.',
-        f'**Net.** {base.network}. Config: `{base.config}` with '
+        f'**Net.** {base.network}. Config: `{base.config}`'
+        + (' with ' if base.overrides else '')
         + ', '.join(f'`{key}={value}`' for key, value in base.overrides.items())
         + '.',
         f'**Schedule.** {base.schedule}.',
         '**Arms.**',
         rounds.table(['arm', 'changes'], _arms(study)),
         f'**Seeds.** {_seeds(study)}',
-        '**Metrics.** Loss and error at every evaluation, of validation and of a part '
-        'of the training images in one view without augmentation or dropout; the '
-        'running training loss and error at every log line; test loss and error '
+        '**Metrics.** Loss and error at every evaluation, of validation '
+        + ('and of a part of the training images ' if _has_training_error(base) else '')
+        + 'in one view without augmentation or dropout; the running training loss and '
+        'error at every log line; test loss and error '
         + ('in one view and in ten ' if base.ten_views else 'in one view ')
         + 'at the end. All are of the last step, not of the best.',
     ]
@@ -78,6 +80,10 @@ def protocol(study: Study) -> str:
         + '.'
     )
     return '\n\n'.join(lines) + '\n'
+
+
+def _has_training_error(base: Base) -> bool:
+    return bool(base.load().data.training_error_split)
 
 
 def _seeds(study: Study) -> str:

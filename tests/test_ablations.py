@@ -168,7 +168,7 @@ def test_local_layers_become_convolutions_and_the_reverse():
     assert (shared.model.local3.kind, shared.model.local4.kind) == ('conv', 'conv')
     local = network_of(ablations.apply('local', load('cifar10')))
     kernels = {s.name: s.kernel for s in model.layer_shapes(local)}
-    assert kernels['conv5'] == (6, 6, 3, 3, 64, 96) and len(kernels['conv3']) == 4
+    assert kernels['conv5'] == (7, 7, 3, 3, 64, 96) and len(kernels['conv3']) == 4
 
 
 def test_each_norm_alone():

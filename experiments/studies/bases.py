@@ -19,7 +19,13 @@ _LOGGING = {
 CIFAR10_HALF = Base(
     name='cifar10_half',
     config='cifar10',
-    overrides={'model.width': 0.5, 'train.epochs': 8.0, **_LOGGING},
+    overrides={
+        'model.width': 0.5,
+        'data.crop_size': 24,
+        'optimizer.learning_rate': 0.02,
+        'train.epochs': 8.0,
+        **_LOGGING,
+    },
     data=_CIFAR10 + '; 24 × 24 crops and mirrors',
     network=(
         '`configs/cifar10.py` at half of its width: two towers, LRN, overlapping '

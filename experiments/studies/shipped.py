@@ -25,8 +25,11 @@ CIFAR10_CONFIG = Study(
     base=Base(
         name='cifar10_config',
         config='cifar10',
-        overrides={'data.training_error_split': 'train[:5000]'},
-        data=bases.CIFAR10_HALF.data,
+        overrides={},
+        data=(
+            'CIFAR-10, JPEG copies: 45,000 images train, 5,000 validate, the 10,000 '
+            'test images only report; 28 × 28 crops and mirrors'
+        ),
         network='the config’s, as it is shipped',
         schedule='the config’s',
     ),
@@ -49,7 +52,7 @@ IMAGENETTE_CONFIG = Study(
     base=Base(
         name='imagenette_config',
         config='imagenette',
-        overrides={'data.training_error_split': 'train[:10%]'},
+        overrides={},
         data=(
             '8,958 photographs of ImageNet in ten easy classes (of fastai’s '
             'imagenette): nine tenths of them train, a tenth steers, and the 2,000 of '
