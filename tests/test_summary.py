@@ -72,7 +72,7 @@ def test_examples_of_slices_of_published_sets(split, count):
 
 def test_steps_are_known_where_the_count_is():
     length = summary.length(cifar10.get_config())
-    assert length and length.total_steps == round(16 * 45_000 / 128)
+    assert length and length.total_steps == round(30 * 45_000 / 128)
     assert '8 epochs of' in summary.text(demo.get_config())
     assert '450,000 of 256' in summary.text(caffe.get_config())
     config = clothing.get_config()
