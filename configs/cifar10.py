@@ -2,9 +2,10 @@
 
     python -m alexnet_jax.main --config=configs/cifar10.py --config.data.data_dir=DIR
 
-where DIR holds TFDS's cifar10 (or add --config.data.download=True). The README's table
-has the measured error and minutes. The paper's own CIFAR-10 nets (Figure 1, §3.3) are
-other networks.
+where DIR holds TFDS's cifar10 (or add --config.data.download=True). It reached 17.6 %
+test error, 15.3 % with ten views, in 34 minutes of two CPU cores
+(experiments/records/cifar10_config, n = 1). The paper's own CIFAR-10 nets (Figure 1,
+§3.3) are other networks.
 
 The layers and their order are the paper's at a tenth of the widths. What differs, and
 why, stands beside it; the rest comes from configs/paper.py.
@@ -26,7 +27,8 @@ def get_config() -> ConfigDict:
     for name, features in (('conv2', 96), ('conv3', 128), ('conv4', 128),
                            ('conv5', 96)):  # fmt: skip
         model[name].features = features
-    # Half of 512 units is too much to drop: 30 epochs underfit as it is.
+    # Half of 512 units is too much to drop in so few epochs: 6 points of test error in
+    # 8 epochs of half the width (experiments/records/dropout).
     for name in ('fc6', 'fc7'):
         layer(model[name], features=512, dropout=0.1)
 

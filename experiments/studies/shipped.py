@@ -6,7 +6,7 @@ These are runs of the configs as they are, not comparisons: one arm, one seed.
 from experiments.studies import bases
 from experiments.studies.study import Base, Measure, Study
 
-MINUTES = Measure('minutes', 'min', lambda run: run.wall_seconds / 60)
+MINUTES = Measure('minutes', '', lambda run: run.wall_seconds / 60)
 ALONE = (
     'Nothing else runs on the two cores meanwhile. The minutes are those of the whole '
     'command, with its start, its evaluations and ten views at the end. Each of two '
