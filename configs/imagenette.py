@@ -1,4 +1,4 @@
-"""Ten classes of ImageNet, 8,958 photographs (fastai's imagenette), in an hour or so.
+"""Ten easy classes of ImageNet: the 8,958 photographs of fastai's imagenette.
 
     python -m alexnet_jax.main --config=configs/imagenette.py \
         --config.data.data_dir=DIR --workdir=runs/imagenette
@@ -6,6 +6,7 @@
 DIR holds `train/<synset>/*.JPEG` and `validation/<synset>/*.JPEG`, squares of 224
 pixels or larger images. The network is `configs/clothing.py`'s: the paper's with a
 quarter of its maps. What differs is what few photographs and many epochs ask for.
+It has not been run to its end yet (experiments/records/imagenette_config).
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +24,7 @@ def get_config() -> ConfigDict:
     # 33² crops of a stored square, as the paper has them, at 0.72 of its work.
     config.data.stored_size = 224
     config.data.crop_size = 192
-    config.data.encoding = 'raw'  # 1.3 GB
+    config.data.encoding = 'raw'  # 1.6 GB
 
     # So many epochs overfit: half of the units are dropped, as in the paper (§4.2).
     config.model.fc6.dropout = 0.5

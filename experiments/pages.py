@@ -177,7 +177,7 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
     commits = ', '.join(f'`{c}`' for c in dict.fromkeys(run.commit for run in runs))
     seconds = sum(run.cpu_seconds for run in runs)
     lines.append(
-        f'{len(runs)} run{"s"[: len(runs) > 1]} of commit {commits}, '
+        f'{len(runs)} {"run" if len(runs) == 1 else "runs"} of commit {commits}, '
         f'{seconds / 3600:.1f} hours of CPU time.'
     )
     if by := dict.fromkeys(run.measured_by for run in runs if run.measured_by):
