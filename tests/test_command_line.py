@@ -273,7 +273,13 @@ def test_a_mistake_ends_main_with_one_line(
 @pytest.mark.parametrize(
     'words',
     [
-        ['alexnet_jax.main', '--config=demo', '--config.data.source=cifer10'],
+        # Not runs/demo, where `make demo` may have left a run.
+        [
+            'alexnet_jax.main',
+            '--config=demo',
+            '--config.data.source=cifer10',
+            '--workdir=nowhere',
+        ],
         ['alexnet_jax.prepare', '--source=cifer10'],
         ['alexnet_jax.evaluate', '--workdir=nowhere'],
         ['alexnet_jax.figures', '--workdir=nowhere'],
