@@ -12,7 +12,7 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """`<folder>/rounds.jsonl`, and the table that is made of its lines."""
+    """`<folder>/<name>`, and the table that is made of its lines."""
 
     def __init__(self, folder: Path, name: str = 'rounds.jsonl'):
         folder.mkdir(parents=True, exist_ok=True)

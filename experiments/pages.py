@@ -8,7 +8,7 @@ from experiments import paired
 from experiments.benchmark import rounds
 from experiments.runs import Run
 from experiments.studies import study as study_lib
-from experiments.studies.study import Base, Effect, Measure, Study
+from experiments.studies.study import Effect, Measure, Study
 
 MEASURES = (
     study_lib.TRAINING,
@@ -21,6 +21,7 @@ MEASURES = (
 def protocol(study: Study) -> str:
     """The record's README: everything that is fixed before the first run."""
     base = study.base
+    of_training = base.load().data.training_error_split
     lines = [
         f'# {study.name}: {study.question}',
         'Made by `experiments.summarize` from the study in `experiments/studies/`, and '
@@ -47,7 +48,7 @@ def protocol(study: Study) -> str:
         rounds.table(['arm', 'changes'], _arms(study)),
         f'**Seeds.** {_seeds(study)}',
         '**Metrics.** Loss and error at every evaluation, of validation '
-        + ('and of a part of the training images ' if _has_training_error(base) else '')
+        + ('and of a part of the training images ' if of_training else '')
         + 'in one view without augmentation or dropout; the running training loss and '
         'error at every log line; test loss and error '
         + ('in one view and in ten ' if base.ten_views else 'in one view ')
@@ -80,10 +81,6 @@ def protocol(study: Study) -> str:
         + '.'
     )
     return '\n\n'.join(lines) + '\n'
-
-
-def _has_training_error(base: Base) -> bool:
-    return bool(base.load().data.training_error_split)
 
 
 def _seeds(study: Study) -> str:
