@@ -49,6 +49,19 @@ def _without_coroutines(unraisable: Any) -> None:
 
 
 sys.unraisablehook = _without_coroutines
+
+
+def _is_not_tensorstores(record: std_logging.LogRecord) -> bool:
+    """Drops what asyncio logs of the arrays that failed besides the one we report.
+
+    Orbax reads all arrays at once and raises the first failure; the others' futures
+    are never asked, which asyncio logs with a traceback when they are collected.
+    """
+    raised = record.exc_info[1] if record.exc_info else None
+    return 'tensorstore' not in str(raised)
+
+
+std_logging.getLogger('asyncio').addFilter(_is_not_tensorstores)
 # Python warns of a coroutine that Orbax never began. We have none of our own.
 warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
 
