@@ -28,8 +28,7 @@ def protocol(study: Study) -> str:
         'committed before its first run. What the runs found: [table.md](table.md), '
         'once there are any.',
         (f'    {base.made_by}\n' if base.made_by else '')
-        + f'    {study.environment}python -m experiments.sweep --study={study.name} '
-        f'--data_dir={base.data_dir} --jobs={study.jobs} --workdir=runs/studies\n'
+        + f'    {sweep_command(study)}\n'
         + (
             f'    python -m experiments.inspect_cells --study={study.name} '
             '--workdir=runs/studies\n'
@@ -81,6 +80,28 @@ def protocol(study: Study) -> str:
         + '.'
     )
     return '\n\n'.join(lines) + '\n'
+
+
+def sweep_command(study: Study, arms: Sequence[str] = ()) -> str:
+    """The command that trains a study's cells, or only those of some arms."""
+    words = ['python -m experiments.sweep', *arms, f'--study={study.name}']
+    return (
+        f'{study.environment}{" ".join(words)} --data_dir={study.base.data_dir} '
+        f'--jobs={study.jobs} --workdir=runs/studies'
+    )
+
+
+def not_run(study: Study, runs: Sequence[Run]) -> list[str]:
+    """The arms without a run; not those that lost to another rate of their grid."""
+    done = {run.arm for run in runs}
+    grids = {
+        name[:-1]
+        for effect in study.effects
+        for name in (effect.arm, effect.against)
+        if name.endswith('*')
+    }
+    decided = tuple(grid for grid in grids if any(arm.startswith(grid) for arm in done))
+    return [a for a in study.arms if a not in done and not a.startswith(decided)]
 
 
 def _seeds(study: Study) -> str:
@@ -171,6 +192,8 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
         ]  # fmt: skip
     if any(sum(run.arm == arm for run in runs) == 1 for arm in arms):
         lines.append('n = 1: another seed may turn such a difference round.')
+    if missing := not_run(study, runs):
+        lines += ['Not run:', f'    {sweep_command(study, missing)}']
     commits = ', '.join(f'`{c}`' for c in dict.fromkeys(run.commit for run in runs))
     seconds = sum(run.cpu_seconds for run in runs)
     lines.append(

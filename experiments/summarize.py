@@ -58,6 +58,7 @@ def make(root: Path = ROOT) -> Pages:
     """Every page with its content."""
     made: Pages = {}
     effects: list[tuple[Study, Found]] = []
+    missing: list[tuple[Study, list[str]]] = []
     for study in studies.STUDIES.values():
         record = record_of(study, root)
         made[record / 'README.md'] = pages.protocol(study)
@@ -70,12 +71,14 @@ def make(root: Path = ROOT) -> Pages:
             # Another matplotlib draws the same otherwise.
             same = figures.digest_in(old) == figures.digest(study, found)
             made[picture] = old if same else figures.curves(study, found)
+        if arms := pages.not_run(study, found):
+            missing.append((study, arms if found else []))
         effects += [
             (study, one)
             for effect in study.effects
             if (one := found_lib.effect(effect, found)) is not None
         ]
-    made[root / 'docs' / 'claims.md'] = claims_page(effects)
+    made[root / 'docs' / 'claims.md'] = claims_page(effects, missing)
     readme = root / 'README.md'
     if readme.is_file():
         of_claim = {
@@ -87,8 +90,16 @@ def make(root: Path = ROOT) -> Pages:
     return made
 
 
-def claims_page(effects: Sequence[tuple[Study, Found]]) -> str:
-    """docs/claims.md."""
+def claims_page(
+    effects: Sequence[tuple[Study, Found]],
+    missing: Sequence[tuple[Study, list[str]]],
+) -> str:
+    """docs/claims.md.
+
+    Args:
+      effects: that were measured.
+      missing: studies with arms that were not run, and these; none where all were not.
+    """
     rows = [_row(claim, effects) for claim in claims.CLAIMS]
     counts = ', '.join(
         f'{sum(row[-2] == verdict for row in rows)} {verdict}'
@@ -121,6 +132,24 @@ def claims_page(effects: Sequence[tuple[Study, Found]]) -> str:
         if more
         else 'Nothing yet.'
     )
+    if missing:
+        parts += [
+            '## Not run',
+            'What no run has been recorded of, each with its command. A study whose '
+            'cells need something first, or are measured after, says so in its record.',
+            rounds.table(
+                ['study', 'arms', 'command', 'in'],
+                [
+                    [
+                        study.question,
+                        ', '.join(arms) or 'all',
+                        f'`{pages.sweep_command(study, arms)}`',
+                        _link(study),
+                    ]
+                    for study, arms in missing
+                ],
+            ),
+        ]
     parts += [
         '## Slips of these texts',
         'They are not repeated here.',

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import statistics
 import xml.etree.ElementTree as ElementTree
 
@@ -212,7 +213,7 @@ def test_a_picture_is_in_steps_where_epochs_differ():
 
 
 def test_every_claim_has_a_row_with_a_verdict():
-    page = summarize.claims_page([])
+    page = summarize.claims_page([], [])
     rows = re.findall(r'^\| (\d+) \| (.*) \|$', page, re.M)
     assert [int(number) for number, _ in rows] == list(range(1, 35))
     assert all(row.split(' | ')[-2] in paired.VERDICTS for _, row in rows)
@@ -220,12 +221,34 @@ def test_every_claim_has_a_row_with_a_verdict():
     assert decided <= {claim.number for claim in claims.CLAIMS}
     one = found.effect(studies.named('lrn').effects[0], lrn_runs())
     assert one is not None
-    row = next(
-        line
-        for line in summarize.claims_page([(studies.named('lrn'), one)]).splitlines()
-        if line.startswith('| 7 |')
-    )
+    page = summarize.claims_page([(studies.named('lrn'), one)], [])
+    row = next(line for line in page.splitlines() if line.startswith('| 7 |'))
     assert '+2.00 points' in row and '| supported |' in row
+
+
+def test_what_was_not_run_is_listed_with_a_command_that_runs_just_that(tmp_path):
+    lrn, figure = studies.named('lrn'), studies.named('figure1')
+    made = lrn_runs()
+    command = pages.sweep_command(lrn, ['lrn_conv1_only', 'lrn_conv2_only'])
+    assert pages.table(lrn, made).count(command) == 1
+    assert pages.not_run(lrn, []) == list(lrn.arms)
+    # Of a grid the best alone is run; which one is not known before.
+    relu = [make_run('relu_0.003', 0, [0.5])]
+    assert not any(arm.startswith('relu') for arm in pages.not_run(figure, relu))
+    assert set(figure.arms) - set(pages.not_run(figure, relu)) == {
+        arm for arm in figure.arms if arm.startswith('relu')
+    }
+    page = summarize.claims_page([], [(lrn, ['lrn_conv1_only']), (figure, [])])
+    assert (
+        f'| lrn_conv1_only | `{pages.sweep_command(lrn, ["lrn_conv1_only"])}` |' in page
+    )
+    assert f'| all | `{pages.sweep_command(figure)}` |' in page
+    # The command of the page is one that the sweep takes.
+    words = shlex.split(command)[3:]
+    listed = run_here(
+        'experiments.sweep', *words, f'--workdir={tmp_path}', '--seeds=1', '--dry_run'
+    )
+    assert listed.status == 0 and len(listed.out.splitlines()) == 2, listed
 
 
 def test_the_readme_shows_the_ten_most_interesting_measured_rows():
