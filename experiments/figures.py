@@ -23,7 +23,8 @@ DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5
 
 def digest(study: Study, runs: Sequence[Run]) -> str:
     """Names what a picture shows, so that an old one is noticed."""
-    return hashlib.sha256(repr((study.name, study.arms, runs)).encode()).hexdigest()
+    shown = (study.name, study.arms, runs, *_marks(study))
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
 def digest_in(svg: str) -> str | None:
@@ -63,6 +64,9 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
                 if metric in run.series
             ]
             _draw(axes, place, arm, points)
+        for marked, value in _marks(study):
+            if marked == metric:
+                axes.axhline(100 * value, color='#888888', linewidth=0.8)
         axes.set_title(label, loc='left', fontsize=10)
         axes.set_xlabel('step' if study.in_steps else 'epoch')
         axes.set_xlim(left=0)
@@ -80,6 +84,11 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
         )
     lines = (line.rstrip() for line in text.getvalue().splitlines())
     return '\n'.join(lines) + '\n'
+
+
+def _marks(study: Study) -> list[tuple[str, float]]:
+    """The thresholds that a study asks its curves for."""
+    return [measure.mark for measure in study.thresholds if measure.mark]
 
 
 def _draw(

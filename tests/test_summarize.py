@@ -212,6 +212,15 @@ def test_a_picture_is_in_steps_where_epochs_differ():
     assert 'step' in words and 'epoch' not in words and '100' not in words
 
 
+def test_a_picture_shows_the_thresholds_that_are_asked_for():
+    def lines(name: str, arm: str) -> int:
+        svg = figures.curves(studies.named(name), [make_run(arm, 0, [0.6, 0.4])])
+        return svg.count('stroke: #888888')
+
+    assert lines('figure1', 'relu_0.001') == 2  # 40 % and 25 %
+    assert lines('lrn', 'base') == 0
+
+
 def test_every_claim_has_a_row_with_a_verdict():
     page = summarize.claims_page([], [])
     rows = re.findall(r'^\| (\d+) \| (.*) \|$', page, re.M)

@@ -53,14 +53,16 @@ class Base:
 class Measure:
     """A number of a run.
 
-    `of` returns it, or None where the run does not have it. `at_most` says of runs that
-    never came there what they count as, for measures that are a time.
+    `of` returns it, or None where the run does not have it. `censored` says of runs that
+    never came there what they count as, for measures that are a time. `mark` is where
+    that is: a metric and its value, a line in the picture.
     """
 
     name: str
     unit: str
     of: Callable[[Run], float | None]
     censored: Callable[[Run], float] | None = None
+    mark: tuple[str, float] | None = None
 
 
 def measured(key: str, name: str, unit: str, factor: float = 1.0) -> Measure:
@@ -108,6 +110,7 @@ def epochs_to(metric: str, threshold: float, name: str) -> Measure:
         'epochs',
         lambda run: run.epochs_to(metric, threshold),
         lambda run: run.epochs,
+        (metric, threshold),
     )
 
 
