@@ -53,9 +53,9 @@ class Base:
 class Measure:
     """A number of a run.
 
-    `of` returns it, or None where the run does not have it. `censored` says of runs that
-    never came there what they count as, for measures that are a time. `mark` is where
-    that is: a metric and its value, a line in the picture.
+    `of` returns it, or None where the run does not have it. `censored` says of runs
+    that never came there what they count as, for measures that are a time. `mark` is
+    where that is: a metric and its value, a line in the picture.
     """
 
     name: str
