@@ -36,6 +36,7 @@ from alexnet_jax.formats import (
 )
 from alexnet_jax.formats.weights import Weights
 from alexnet_jax.system import command_line, files
+from experiments.benchmark import rounds
 
 RECORD = Path(__file__).parent / 'records' / 'fuzz_weights'
 BLOCK = 500  # inputs between two writings of the record
@@ -288,14 +289,16 @@ def fuzz(name: str, inputs: int, folder: Path, record: dict[str, Any]) -> None:
 
 def table(record: dict[str, Any]) -> str:
     """The record as a table in Markdown."""
-    rows = ['| reader | inputs | refused | read | faults | peak memory |',
-            '|---|---|---|---|---|---|']  # fmt: skip
-    rows += [
-        f'| {name} | {done["inputs"]:,} | {done["refused"]:,} | {done["read"]:,} | '
-        f'{len(done["faults"])} | {done.get("peak_mib", 0):,} MiB |'
+    rows = [
+        [
+            *(name, f'{done["inputs"]:,}', f'{done["refused"]:,}'),
+            *(f'{done["read"]:,}', str(len(done['faults']))),
+            f'{done.get("peak_mib", 0):,} MiB',
+        ]
         for name, done in record.items()
     ]
-    return '\n'.join(rows) + '\n'
+    header = ['reader', 'inputs', 'refused', 'read', 'faults', 'peak memory']
+    return rounds.table(header, rows) + '\n'
 
 
 def main(argv: Sequence[str]) -> None:

@@ -125,11 +125,12 @@ def measure(images: np.ndarray, seeds: int, width: float = 1.0) -> dict[str, lis
 
 def table(record: dict[str, Any]) -> str:
     """A row per start: the mean over the seeds, and their range."""
-    lines = ['| network | s.d. of a logit over images (range) |', '|---|---:|']
-    for label, values in record['deviations'].items():
-        least, mean, most = min(values), float(np.mean(values)), max(values)
-        lines.append(f'| {label} | {mean:.2g} ({least:.2g}–{most:.2g}) |')
-    return '\n'.join(lines) + '\n'
+    rows = [
+        [label, f'{np.mean(values):.2g} ({min(values):.2g}–{max(values):.2g})']
+        for label, values in record['deviations'].items()
+    ]
+    header = ['network', 's.d. of a logit over images (range)']
+    return rounds.table(header, rows) + '\n'
 
 
 def main(argv: Sequence[str]) -> None:

@@ -39,6 +39,7 @@ from ml_collections import config_flags
 from alexnet_jax.data import prepare
 from alexnet_jax.system import command_line, files
 from experiments import ablations, cells, paired, studies, workers
+from experiments.benchmark import rounds
 from experiments.study_cells import Sweep, keep_runs, of_study, places
 
 _BASE = config_flags.DEFINE_config_file(
@@ -137,12 +138,15 @@ def as_markdown(rows: Sequence[dict[str, object]]) -> str:
     """The table as people read it; errors in percent."""
     shown = {k: v for k, v in COLUMNS.items() if any(k in row for row in rows)}
     header = ['ablation', 'n', *shown.values(), 'Δ validation [95 %]']
-    lines = [f'| {" | ".join(header)} |', '|' + '---|' * len(header)]
-    for row in rows:
-        cells_of_row = [str(row['ablation']), str(row['n'])]
-        cells_of_row += [_percent(row.get(metric)) for metric in shown]
-        cells_of_row.append('' if row is rows[0] else _points(row.get('difference')))
-        lines.append(f'| {" | ".join(cells_of_row)} |')
+    content = [
+        [
+            *(str(row['ablation']), str(row['n'])),
+            *(_percent(row.get(metric)) for metric in shown),
+            '' if row is rows[0] else _points(row.get('difference')),
+        ]
+        for row in rows
+    ]
+    lines = [rounds.table(header, content)]
     single = [str(row['ablation']) for row in rows if row['n'] == 1]
     if single:
         lines += [

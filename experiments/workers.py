@@ -124,6 +124,9 @@ def divided_cores(jobs: int) -> list[list[int]]:
 def owned(workdir: Path) -> Iterator[int]:
     """Holds the sweep's folder; its cells hold it too, should they outlive the sweep.
 
+    Not `system.locks`, which removes its file at the end: the next sweep would make
+    another, and not notice the cells.
+
     Yields:
       the descriptor of the lock, which is let go when the last holder ends.
 
