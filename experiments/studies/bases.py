@@ -89,8 +89,8 @@ FIGURE1 = Base(
         'logits’, in its order of pools and activations; 145,578 parameters'
     ),
     schedule=(
-        '12 epochs (tanh 30, sigmoid 20) at a constant rate, momentum 0.9, batch 128, no decay at '
-        'all'
+        '12 epochs (tanh 30, sigmoid 20) at a constant rate, momentum 0.9, batch 128, '
+        'no decay at all'
     ),
     ten_views=False,
 )
