@@ -71,6 +71,8 @@ STUDIES = (
             '2026-11-29: rates of 0.03 were added, as tanh and sigmoid had their best '
             'at the end of the grid, 0.01, then of 0.1, 0.3 and 1, as sigmoid had it '
             'at the new end; ReLU, at its best in the middle, was not run with them',
+            '2026-11-29: the + of two commits is a link to an installed environment '
+            'that lay in the checkout',
         ),
     ),
     Study(
