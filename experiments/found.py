@@ -23,22 +23,25 @@ class Found:
     def text(self) -> str:
         """The mean with its interval in the measure's unit."""
         found = self.interval
-        if self.effect.ratio:
-            text, unit = f'{found.mean:.2f}', ' ×'
-            low, high = f'{found.low:.2f}', f'{found.high:.2f}'
-        else:
-            text, unit = f'{found.mean:+.2f}', f' {_unit(self.effect)}'
-            low, high = f'{found.low:+.2f}', f'{found.high:+.2f}'
+        shape = self._shape()
+        text, low, high = (f'{x:{shape}}' for x in (found.mean, found.low, found.high))
+        unit = ' ×' if self.effect.ratio else f' {_unit(self.effect)}'
         if found.n == 1:
             return f'{self.bound}{text}{unit} (n = 1)'
         return f'{self.bound}{text}{unit} [{low}, {high}], n = {found.n}'
 
     def bootstrap(self) -> str:
         """The bootstrap interval."""
-        found, sign = self.interval, '' if self.effect.ratio else '+'
+        found, shape = self.interval, self._shape()
         if found.n == 1:
             return '—'
-        return f'[{found.boot_low:{sign}.2f}, {found.boot_high:{sign}.2f}]'
+        return f'[{found.boot_low:{shape}}, {found.boot_high:{shape}}]'
+
+    def _shape(self) -> str:
+        """The sign of a difference, not of a ratio or of a number of its own."""
+        measure = self.effect.measure
+        sign = '' if self.effect.ratio or measure.unit == '% of them' else '+'
+        return f'{sign}.3f' if measure.unit == 'nats' else f'{sign}.2f'
 
 
 def _unit(effect: Effect) -> str:

@@ -25,8 +25,8 @@ def protocol(study: Study) -> str:
     lines = [
         f'# {study.name}: {study.question}',
         'Made by `experiments.summarize` from the study in `experiments/studies/`, and '
-        'committed before its first run. What the runs found: [table.md](table.md), '
-        'once there are any.',
+        'committed before its first run; cells that it shares with other studies may '
+        'be older. What the runs found: [table.md](table.md), once there are any.',
         (f'    {base.made_by}\n' if base.made_by else '')
         + f'    {sweep_command(study)}\n'
         + (
@@ -63,12 +63,11 @@ def protocol(study: Study) -> str:
         lines += [
             '**Rule of the verdict.** Differences are paired by seed; the interval is '
             'Student’s t at 95 %, the bootstrap’s is shown beside it. *Supported*: the '
-            'whole interval lies beyond the first bound, in the direction of the '
-            'claim. *Not supported*: the whole interval falls short of the second '
-            'bound, the smallest effect that would matter. Else *inconclusive at this '
-            'scale*, as with n = 1.',
+            'whole interval lies beyond the first bound. *Not supported*: the whole '
+            'interval falls short of the second, the smallest effect that would '
+            'matter. Else *inconclusive at this scale*, as with n = 1.',
             rounds.table(
-                ['effect', 'arm', 'against', 'measure', 'beyond', 'matters from'],
+                ['effect', 'arm', 'against', 'measure', 'supported', 'matters'],
                 [_bounds(effect) for effect in study.effects],
             ),
         ]
@@ -84,31 +83,25 @@ def protocol(study: Study) -> str:
 
 def sweep_command(study: Study, arms: Sequence[str] = ()) -> str:
     """The command that trains a study's cells, or only those of some arms."""
-    words = ['python -m experiments.sweep', *arms, f'--study={study.name}']
+    words = ['python -m experiments.sweep', *(arms or study.chosen)]
     return (
-        f'{study.environment}{" ".join(words)} --data_dir={study.base.data_dir} '
-        f'--jobs={study.jobs} --workdir=runs/studies'
+        f'{study.environment}{" ".join(words)} --study={study.name} '
+        f'--data_dir={study.base.data_dir} --jobs={study.jobs} --workdir=runs/studies'
     )
 
 
 def not_run(study: Study, runs: Sequence[Run]) -> list[str]:
-    """The arms without a run; not those that lost to another rate of their grid."""
+    """The arms that were to be run and have no run yet."""
     done = {run.arm for run in runs}
-    grids = {
-        name[:-1]
-        for effect in study.effects
-        for name in (effect.arm, effect.against)
-        if name.endswith('*')
-    }
-    decided = tuple(grid for grid in grids if any(arm.startswith(grid) for arm in done))
-    return [a for a in study.arms if a not in done and not a.startswith(decided)]
+    return [arm for arm in study.chosen or study.arms if arm not in done]
 
 
 def _seeds(study: Study) -> str:
     if study.seeds == 1 and not study.effects:
         return '0 alone: n = 1.'
+    first = f'0 to {study.seeds - 1}' if study.seeds > 1 else '0'
     return (
-        f'0 to {study.seeds - 1} first. While a verdict is “{paired.INCONCLUSIVE}” '
+        f'{first} first. While a verdict is “{paired.INCONCLUSIVE}” '
         f'more may be added, up to {study.most_seeds} in all; intervals are not '
         'corrected for looking more than once. Runs of one seed start alike and see '
         'the same images in the same order.'
@@ -129,10 +122,11 @@ def _short(value: object) -> str:
 def _bounds(effect: Effect) -> list[str]:
     beyond, matters = effect.bounds()
     if effect.ratio:
-        bounds = [f'ratio > {beyond:g}', f'{matters:g}']
+        bounds = [f'ratio > {beyond:g}', f'from {matters:g}']
     else:
-        more = '+' if effect.sign > 0 else '−'
-        bounds = [f'{more}, by > {beyond:g}', f'{matters:g} {effect.measure.unit}']
+        sign, more = effect.sign, '>' if effect.sign > 0 else '<'
+        unit = effect.measure.unit
+        bounds = [f'{more} {sign * beyond:g}', f'from {sign * matters:g} {unit}']
     return [
         *(effect.text, effect.arm, effect.against or '0', effect.measure.name),
         *bounds,
@@ -200,7 +194,8 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
         f'{len(runs)} {"run" if len(runs) == 1 else "runs"} of commit {commits}, '
         f'{seconds / 3600:.1f} hours of CPU time.'
     )
-    if by := dict.fromkeys(run.measured_by for run in runs if run.measured_by):
+    by = dict.fromkeys(run.measured_by for run in runs if run.measured_by)
+    if by and study.inspections:
         lines.append(f'The nets were measured by commit `{"`, `".join(by)}`.')
     return '\n\n'.join(lines) + '\n'
 

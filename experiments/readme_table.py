@@ -10,7 +10,7 @@ END = '<!-- end of verdicts -->'
 MOST = 10
 # The most interesting first, in few words: docs/claims.md quotes them.
 CLAIMS = {
-    5: 'ReLU reaches 25 % training error six times sooner than tanh (Figure 1)',
+    5: 'ReLU reaches 25 % training error several times sooner than tanh (Figure 1)',
     3: 'two towers beat one column of half the maps (§3.2)',
     7: 'local response normalisation lowers the error (§3.3)',
     12: 'without dropout the net overfits (§4.2)',
@@ -18,7 +18,7 @@ CLAIMS = {
     26: 'one tower learns colour, the other does not (Figure 3)',
     9: 'each middle layer matters (§7)',
     8: 'overlapping pools lower the error (§3.4)',
-    18: 'ten views beat one (§6.1)',
+    18: 'ten views beat one (§4.1)',
     13: 'weight decay lowers the training error (§5)',
     27: 'near in the last layer means alike (Figure 4)',
     11: 'colour noise lowers the error (§4.1)',
@@ -27,7 +27,7 @@ CLAIMS = {
     30: 'a trained net adapts to few images',
     33: 'sharing weights keeps it from overfitting',
     29: 'later layers know more of the class',
-    6: 'and than the sigmoid',
+    6: 'ReLU reaches it several times sooner than the sigmoid',
 }
 
 

@@ -110,20 +110,48 @@ def claims_page(
         'Made by `python -m experiments.summarize` from `experiments/claims.py`, '
         '`experiments/studies/` and the runs in `experiments/records/`; its `--check` '
         'fails where this page differs from them.',
-        'S0 to S3 are four texts about the network, § the paper. Effects are paired by '
-        'seed, with 95 % intervals (Student’s t); what a verdict takes is in the '
-        'protocol of its record, which was committed before its first run. “Not run” '
-        'has its command.',
+        'S0 to S3 are four texts about the network, of Embodied AI 101, Menttor, an '
+        'unsigned lesson in five bullets, and AcademicJobs; § is the paper. A sentence '
+        'is quoted from the first that is named, the others have it in part or in '
+        'other words. #145 and such are runs of the released source; errors are top-1 '
+        'and top-5, in percent.',
+        'Effects are paired by seed, with 95 % intervals (Student’s t); what a verdict '
+        'takes is in the protocol of its record, which was committed before its first '
+        'run, or, where it measures on nets of another study, before they were '
+        'measured. What was not run is listed [below](#not-run), with its commands.',
         f'{len(rows)} claims: {counts}.',
         rounds.table(
-            ['#', 'claim', 'logged in 2012', 'here', 'data', 'found', 'verdict', 'in'],
+            ['#', 'claim', 'in 2012', 'here', 'data', 'found', 'verdict', 'in'],
             rows,
+        ),
+        '## At full scale',
+        'Rows 19 to 23 and 25 have their commands above. These are for the claims that '
+        f'small nets were asked about, with the paper’s net: {claims.BYTES}. Hours are '
+        f'of one H100, {claims.ASSUMED}, for one seed of each arm and at most so many: '
+        'some arms compute less. A verdict takes three.',
+        rounds.table(
+            ['#', 'command', 'hours', 'to expect'],
+            [
+                [
+                    str(claim.number),
+                    f'`python -m experiments.sweep {claim.arms} --base=paper '
+                    '--seeds=1 --workdir=runs/imagenet`',
+                    f'{len(claim.arms.split()) * claims.HOURS:.1f}',
+                    claim.expected,
+                ]
+                for claim in claims.CLAIMS
+                if claim.arms
+            ],
         ),
         '## More effects',
         'What the studies found besides, with the same rule.',
     ]
     more = [
-        [study.question, one.effect.text, one.text(), one.verdict, _link(study)]
+        [
+            study.question,
+            f'{one.effect.text}, {one.effect.measure.name}',
+            *(one.text(), one.verdict, _link(study)),
+        ]
         for study, one in effects
         if not one.effect.claim
     ]
@@ -136,7 +164,9 @@ def claims_page(
         parts += [
             '## Not run',
             'What no run has been recorded of, each with its command. A study whose '
-            'cells need something first, or are measured after, says so in its record.',
+            'cells need something first, or are measured after, says so in its record. '
+            f'Where a verdict is “{paired.INCONCLUSIVE}”, the command of its row with '
+            '`--seeds=10` adds seeds.',
             rounds.table(
                 ['study', 'arms', 'command', 'in'],
                 [
@@ -147,7 +177,8 @@ def claims_page(
                         _link(study),
                     ]
                     for study, arms in missing
-                ],
+                ]
+                + [[*line[:2], f'`{line[2]}`', line[3]] for line in claims.NOT_RUN],
             ),
         ]
     parts += [
@@ -161,16 +192,21 @@ def claims_page(
 def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
     quoted = f'“{claim.quote}” ({claim.source})'
     start = [str(claim.number), quoted, claim.logged or '—']
+    aside = f'; {claim.aside}' if claim.aside else ''
     for study in studies.STUDIES.values():
         if claim.number not in {effect.claim for effect in study.effects}:
             continue
-        command = f'`python -m experiments.sweep --study={study.name}`'
+        command = f'`{pages.sweep_command(study)}`'
         if study.inspections:
-            command += f', `python -m experiments.inspect_cells --study={study.name}`'
+            command += (
+                f', `python -m experiments.inspect_cells --study={study.name} '
+                '--workdir=runs/studies`'
+            )
         images = study.base.images
         for found_in, one in effects:
             if found_in is study and one.effect.claim == claim.number:
                 found = f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
+                found += aside
                 return [*start, command, images, found, one.verdict, _link(study)]
         return [*start, command, images, '—', paired.NOT_RUN, _link(study)]
     command = f'`{claim.command}`' if claim.command else '—'

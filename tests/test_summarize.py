@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from alexnet_jax.analysis import prediction
+from alexnet_jax.configs import paper
 from alexnet_jax.run import trained
 from experiments import (
+    ablations,
     cells,
     claims,
     figures,
@@ -223,7 +225,8 @@ def test_a_picture_shows_the_thresholds_that_are_asked_for():
 
 def test_every_claim_has_a_row_with_a_verdict():
     page = summarize.claims_page([], [])
-    rows = re.findall(r'^\| (\d+) \| (.*) \|$', page, re.M)
+    first, _ = page.split('## At full scale')
+    rows = re.findall(r'^\| (\d+) \| (.*) \|$', first, re.M)
     assert [int(number) for number, _ in rows] == list(range(1, 35))
     assert all(row.split(' | ')[-2] in paired.VERDICTS for _, row in rows)
     decided = {e.claim for s in studies.STUDIES.values() for e in s.effects} - {0}
@@ -241,12 +244,9 @@ def test_what_was_not_run_is_listed_with_a_command_that_runs_just_that(tmp_path)
     command = pages.sweep_command(lrn, ['lrn_conv1_only', 'lrn_conv2_only'])
     assert pages.table(lrn, made).count(command) == 1
     assert pages.not_run(lrn, []) == list(lrn.arms)
-    # Of a grid the best alone is run; which one is not known before.
-    relu = [make_run('relu_0.003', 0, [0.5])]
-    assert not any(arm.startswith('relu') for arm in pages.not_run(figure, relu))
-    assert set(figure.arms) - set(pages.not_run(figure, relu)) == {
-        arm for arm in figure.arms if arm.startswith('relu')
-    }
+    # Of a grid that another study decided on the chosen alone are to be run.
+    assert pages.not_run(figure, []) == list(figure.chosen)
+    assert set(figure.chosen) < set(figure.arms)
     page = summarize.claims_page([], [(lrn, ['lrn_conv1_only']), (figure, [])])
     assert (
         f'| lrn_conv1_only | `{pages.sweep_command(lrn, ["lrn_conv1_only"])}` |' in page
@@ -258,6 +258,29 @@ def test_what_was_not_run_is_listed_with_a_command_that_runs_just_that(tmp_path)
         'experiments.sweep', *words, f'--workdir={tmp_path}', '--seeds=1', '--dry_run'
     )
     assert listed.status == 0 and len(listed.out.splitlines()) == 2, listed
+
+
+def test_what_is_asked_of_imagenet_can_be_run_there():
+    asked = [claim for claim in claims.CLAIMS if claim.arms]
+    assert {3, 7, 8, 9, 10, 11, 12, 13, 15} == {claim.number for claim in asked}
+    for claim in asked:
+        base, *arms = claim.arms.split()
+        assert base == 'base' and arms and claim.expected
+        for arm in arms:
+            assert ablations.overrides(arm, paper.get_config())
+
+
+def test_the_row_of_two_gpus_has_what_the_record_of_scaling_has():
+    record = json.loads(
+        (summarize.ROOT / 'experiments/records/scaling/record.json').read_text()
+    )
+    towers, half = (
+        dict(enumerate(record['measured'][name]['seconds']))
+        for name in ('paper, 2 towers, 2 cores', 'half, 1 device, 1 core')
+    )
+    ratio = paired.interval(paired.differences(towers, half, ratio=True)).exponential()
+    text = f'{ratio.mean:.2f} × [{ratio.low:.2f}, {ratio.high:.2f}] of its time, n = 3'
+    assert text in next(claim.finding for claim in claims.CLAIMS if claim.number == 4)
 
 
 def test_the_readme_shows_the_ten_most_interesting_measured_rows():

@@ -209,22 +209,30 @@ LOCAL_NET = Base(
     ten_views=False,
 )
 
-PUBLISHED_80SEC = Base(
-    name='80sec',
-    config='cuda_convnet:80sec',
-    overrides=_LOGGING,
-    data=FIGURE1.data,
-    network="cuda-convnet's 80sec net, as its files have it",
-    schedule='10 epochs as published: rate 0.001, a tenth of it for the last two',
-    ten_views=False,
-)
 
-PUBLISHED_18PCT = Base(
-    name='18pct',
-    config='cuda_convnet:18pct',
-    overrides={**_LOGGING, 'train.eval_every_epochs': 5.0},
-    data=FIGURE1.data,
-    network="cuda-convnet's 18pct net, as its files have it",
-    schedule='140 epochs as published, cut at 120 and 130',
-    ten_views=False,
+def published(net: str, schedule: str, *, crops: bool = False) -> Base:
+    """One of cuda-convnet's nets as its files have it, at its own schedule."""
+    long = {} if net == '80sec' else {'train.eval_every_epochs': 5.0}
+    return Base(
+        name=net,
+        config=f'cuda_convnet:{net}',
+        overrides={**_LOGGING, **long},
+        data=CIFAR10_HALF.data if crops else FIGURE1.data,
+        network=f"cuda-convnet's {net} net, as its files have it",
+        schedule=f'{schedule} of a rate of 0.001',
+        ten_views=crops,
+    )
+
+
+PUBLISHED_80SEC = published('80sec', '10 epochs as published, the last two at a tenth')
+PUBLISHED_18PCT = published('18pct', '140 epochs as published, cut at 120 and 130')
+PUBLISHED_13PCT = published(
+    'conv_local_13pct', '160 epochs as published, cut at 140 and 150', crops=True
 )
+PUBLISHED_11PCT = published(
+    'conv_local_11pct', '520 epochs as published, cut at 500 and 510', crops=True
+)
+WITH_NORM = published(
+    'conv_local_13pct_lrn', '470 epochs as its notes have them, cut at 450 and 460',
+    crops=True,
+)  # fmt: skip

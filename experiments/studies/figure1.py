@@ -82,6 +82,7 @@ STUDIES = (
         base=FIGURE1,
         arms=tuple(TRAINED),
         own=TRAINED,
+        chosen=('relu_0.001', 'tanh_0.01', 'sigmoid_0.3'),
         effects=(
             slower(5, 'tanh', several=2.0),
             slower(6, 'sigmoid', several=2.0),
@@ -91,6 +92,8 @@ STUDIES = (
             study.epochs_to('train/top1_error', 0.4, 'running training error'),
         ),
         remarks=(
+            'The paper does not say which four layers; here they are three '
+            'convolutions and a dense layer, before that of the logits. '
             'The training error is the running one, over each eighth of an epoch: '
             'without dropout and augmentation it is the error on the images as they '
             'are. A run that never comes to 25 % counts with its length, so that the '

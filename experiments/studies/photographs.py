@@ -5,7 +5,7 @@ On 2,000 images a difference of one point, 20 of them, is the smallest said to m
 
 import dataclasses
 
-from experiments.studies import cifar10, study
+from experiments.studies import cifar10, study, trained_nets
 from experiments.studies.bases import PHOTOGRAPHS
 from experiments.studies.study import TEST, Effect, Study
 
@@ -58,5 +58,9 @@ STUDIES = (
         on_photographs(cifar10.TEN_VIEWS, ('base',), 5),
         thresholds=(study.TEN_VIEWS,),
         remarks='The views lie 32 pixels of 224 apart.',
+    ),
+    dataclasses.replace(
+        on_photographs(trained_nets.AVERAGING, ('base',), 5),
+        remarks=trained_nets.GROUPS,
     ),
 )

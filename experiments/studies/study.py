@@ -155,6 +155,8 @@ class Study:
     arms: tuple[str, ...]
     effects: tuple[Effect, ...]
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    # Where `<study>_rates` decides which arms are run: those.
+    chosen: tuple[str, ...] = ()
     seeds: int = 3
     most_seeds: int = 10
     # How the protocol's command starts the sweep: cells at a time, and variables.

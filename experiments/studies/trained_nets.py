@@ -83,6 +83,12 @@ def averaging_gain(nets: int, views: str) -> Measure:
 
 
 NETS = (2, 3, 5)
+GROUPS = (
+    'Groups share no net, so that n counts groups and not seeds: of five seeds there '
+    'are the pairs 0–1 and 2–3 (n = 2), the three 0–2 and the five 0–4 (n = 1 each, '
+    'which decides nothing); of ten seeds five pairs, three threes and two fives. A '
+    'group’s number stands with the run of its first seed.'
+)
 AVERAGING = Study(
     name='averaging',
     question='Are several nets, averaged, better than one?',
@@ -118,11 +124,8 @@ AVERAGING = Study(
         'is the mean error of its nets less the error of their average.'
     ),
     remarks=(
-        'Groups share no net, so that n counts groups and not seeds: of five seeds '
-        'there are the pairs 0–1 and 2–3 (n = 2), the three 0–2 and the five 0–4 (n = '
-        '1 each, which decides nothing); of ten seeds five pairs, three threes and two '
-        'fives. A group’s number stands with the run of its first seed. The nets are '
-        'those of 8 epochs at half width; claim 21 itself needs ImageNet.'
+        f'{GROUPS} The nets are those of 8 epochs at half width; claim 21 itself needs '
+        'ImageNet.'
     ),
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 PRETRAINED = 'pretrained'
 CLAIM = (
     '“Transfer learning allows models pretrained on ImageNet to adapt quickly to '
-    'specialized tasks with limited new data.” (S0)'
+    'specialized tasks with limited new data.” (S3)'
 )
 
 
@@ -77,7 +77,9 @@ def rates(name: str, base: Base) -> Study:
     )
 
 
-def errors(name: str, base: Base, claim: int) -> Study:
+def errors(
+    name: str, base: Base, claim: int, chosen: tuple[str, ...] = (), remarks: str = ''
+) -> Study:
     """Compares the errors at the rates that were found best."""
     return Study(
         name=name,
@@ -86,6 +88,7 @@ def errors(name: str, base: Base, claim: int) -> Study:
         base=base,
         arms=tuple(GRID),
         own=GRID,
+        chosen=chosen,
         effects=tuple(
             Effect(
                 claim if count == 30 else 0,
@@ -108,14 +111,27 @@ def errors(name: str, base: Base, claim: int) -> Study:
             'rates and one number of steps is all that was tuned, alike for both. Test '
             f'errors of `{PRETRAINED}` are of its own five classes. The halves are '
             'those of even and odd labels, not chosen by any result; both have '
-            'animals and things.'
+            f'animals and things.{remarks}'
         ),
     )
 
 
 STUDIES = (
     rates('transfer', TRANSFER),
-    errors('transfer', TRANSFER, 30),
+    errors(
+        'transfer',
+        TRANSFER,
+        30,
+        chosen=(
+            *(PRETRAINED, 'finetuned_10_0.002', 'scratch_10_0.006'),
+            *('finetuned_30_0.006', 'scratch_30_0.006'),
+            *('finetuned_100_0.02', 'scratch_100_0.02'),
+        ),
+        remarks=(
+            ' The best rates of `finetuned_10` and of both arms with 100 images lie at '
+            'ends of the grid; others beyond them were not tried.'
+        ),
+    ),
     rates('transfer_photographs', TRANSFER_PHOTOGRAPHS),
     errors('transfer_photographs', TRANSFER_PHOTOGRAPHS, 0),
 )
