@@ -102,7 +102,7 @@ def test_every_number_that_a_study_shows_is_measured():
         measured=numbers,
     )
     inspected = [one for one in studies.STUDIES.values() if one.inspections]
-    assert len(inspected) == 6
+    assert len(inspected) == 7
     for one in inspected:
         assert set(one.inspections) <= inspections.INSPECTIONS.keys()
         for effect in one.effects:
