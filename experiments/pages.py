@@ -56,8 +56,8 @@ def protocol(study: Study) -> str:
     if study.instrument:
         lines.append(
             f'**Measured on the nets.** {study.instrument} Other studies share cells, '
-            'which may have been trained before this was committed; nothing here had '
-            'been measured on any of them.'
+            'which may have been trained before this was committed; none had been '
+            'measured so by then.'
         )
     if study.effects:
         lines += [
