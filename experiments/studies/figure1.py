@@ -8,7 +8,7 @@ import itertools
 
 from experiments.studies import study
 from experiments.studies.bases import FIGURE1, FIGURE1_RATES
-from experiments.studies.study import Effect, Study
+from experiments.studies.study import Effect, Measure, Study
 
 ACTIVATIONS = ('relu', 'tanh', 'sigmoid')
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -35,18 +35,19 @@ TRAINED = {
 }
 RUNNING = study.final('train/top1_error', 'running training error')
 TO_25 = study.epochs_to('train/top1_error', 0.25, 'running training error')
+TO_40 = study.epochs_to('train/top1_error', 0.4, 'running training error')
 
 
-def slower(claim: int, activation: str, *, several: float) -> Effect:
+def slower(claim: int, activation: str, measure: Measure = TO_25) -> Effect:
     """The claim that an activation takes several times ReLU's epochs."""
     return Effect(
         claim,
-        f'epochs to 25 % with {activation} over those with ReLU',
+        f'{activation} over ReLU',
         f'{activation}_*',
         'relu_*',
-        TO_25,
+        measure,
         ratio=True,
-        beyond=several,
+        beyond=2.0,
         tuned_by=TO_25,
     )
 
@@ -84,13 +85,12 @@ STUDIES = (
         own=TRAINED,
         chosen=('relu_0.001', 'tanh_0.01', 'sigmoid_0.3'),
         effects=(
-            slower(5, 'tanh', several=2.0),
-            slower(6, 'sigmoid', several=2.0),
+            slower(5, 'tanh'),
+            slower(6, 'sigmoid'),
+            slower(0, 'tanh', TO_40),
+            slower(0, 'sigmoid', TO_40),
         ),
-        thresholds=(
-            TO_25,
-            study.epochs_to('train/top1_error', 0.4, 'running training error'),
-        ),
+        thresholds=(TO_25, TO_40),
         remarks=(
             'The paper does not say which four layers; here they are three '
             'convolutions and a dense layer, before that of the logits. '
@@ -106,6 +106,8 @@ STUDIES = (
             '2026-11-29: sigmoid trains for 20 epochs where it had 12, decided before '
             'its first run, when ReLU with seed 0 was at 25.6 % after 8.5 epochs: 12 '
             'could not have shown a ratio of 2',
+            '2026-11-29: the ratios at 40 %, which all runs reach, were added when '
+            'six of the nine had ended',
         ),
     ),
 )
