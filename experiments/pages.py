@@ -124,9 +124,9 @@ def _bounds(effect: Effect) -> list[str]:
     if effect.ratio:
         bounds = [f'ratio > {beyond:g}', f'from {matters:g}']
     else:
-        sign, more = effect.sign, '>' if effect.sign > 0 else '<'
-        unit = effect.measure.unit
-        bounds = [f'{more} {sign * beyond:g}', f'from {sign * matters:g} {unit}']
+        more, unit = '>' if effect.sign > 0 else '<', effect.measure.unit
+        beyond, matters = (effect.sign * bound + 0.0 for bound in (beyond, matters))
+        bounds = [f'{more} {beyond:g}', f'from {matters:g} {unit}']
     return [
         *(effect.text, effect.arm, effect.against or '0', effect.measure.name),
         *bounds,

@@ -219,12 +219,12 @@ def published(net: str, schedule: str, *, crops: bool = False) -> Base:
         overrides={**_LOGGING, **long},
         data=CIFAR10_HALF.data if crops else FIGURE1.data,
         network=f"cuda-convnet's {net} net, as its files have it",
-        schedule=f'{schedule} of a rate of 0.001',
+        schedule=f'{schedule}; rate 0.001',
         ten_views=crops,
     )
 
 
-PUBLISHED_80SEC = published('80sec', '10 epochs as published, the last two at a tenth')
+PUBLISHED_80SEC = published('80sec', '10 epochs as published, cut at 8')
 PUBLISHED_18PCT = published('18pct', '140 epochs as published, cut at 120 and 130')
 PUBLISHED_13PCT = published(
     'conv_local_13pct', '160 epochs as published, cut at 140 and 150', crops=True
