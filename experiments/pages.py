@@ -29,12 +29,7 @@ def protocol(study: Study) -> str:
         'be older. What the runs found: [table.md](table.md), once there are any.',
         (f'    {base.made_by}\n' if base.made_by else '')
         + f'    {sweep_command(study)}\n'
-        + (
-            f'    python -m experiments.inspect_cells --study={study.name} '
-            '--workdir=runs/studies\n'
-            if study.inspections
-            else ''
-        )
+        + (f'    {inspect_command(study)}\n' if study.inspections else '')
         + '    python -m experiments.summarize --runs=runs/studies',
         f'**Claim.** {study.claim}.',
         f'**Data.** {base.data}.',
@@ -87,6 +82,14 @@ def sweep_command(study: Study, arms: Sequence[str] = ()) -> str:
     return (
         f'{study.environment}{" ".join(words)} --study={study.name} '
         f'--data_dir={study.base.data_dir} --jobs={study.jobs} --workdir=runs/studies'
+    )
+
+
+def inspect_command(study: Study) -> str:
+    """The command that measures on the nets of a study that asks for it."""
+    return (
+        f'python -m experiments.inspect_cells --study={study.name} '
+        '--workdir=runs/studies'
     )
 
 

@@ -198,10 +198,7 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
             continue
         command = f'`{pages.sweep_command(study)}`'
         if study.inspections:
-            command += (
-                f', `python -m experiments.inspect_cells --study={study.name} '
-                '--workdir=runs/studies`'
-            )
+            command += f', `{pages.inspect_command(study)}`'
         images = study.base.images
         for found_in, one in effects:
             if found_in is study and one.effect.claim == claim.number:

@@ -62,6 +62,7 @@ def _is_not_tensorstores(record: std_logging.LogRecord) -> bool:
 
 
 std_logging.getLogger('asyncio').addFilter(_is_not_tensorstores)
+
 # Python warns of a coroutine that Orbax never began. We have none of our own.
 warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
 
