@@ -169,7 +169,8 @@ def test_help_has_flags_configs_an_example_and_every_key_and_exits_with_0():
     [
         'alexnet_jax.main --config=paper --summary',
         'alexnet_jax.main --help',
-        'alexnet_jax.main --config=demo --workdir={folder}',
+        'alexnet_jax.main --config=demo --workdir={folder}/demo '
+        '--config.data.data_dir={folder}/sets',  # its first words are of the rendering
         'experiments.sweep --list',
     ],
 )

@@ -231,15 +231,8 @@ def user_errors() -> Iterator[None]:
     Where the output is cut off, as in `… --help | head`, the program ends quietly.
     """
     try:
-        try:
+        with _quiet_where_output_is_cut_off():
             yield
-        finally:
-            sys.stdout.flush()  # here, not when Python ends
-    except BrokenPipeError:
-        if not _output_is_cut_off():
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more
-        sys.exit(128 + signal.SIGPIPE)
     except (MemoryError, RuntimeError) as error:  # jax's is a RuntimeError
         if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(
             error
@@ -261,6 +254,27 @@ def user_errors() -> Iterator[None]:
         if not any(raised_in.is_relative_to(folder) for folder in _OURS):
             raise
         sys.exit(f'error: {_one_line(error)}')
+
+
+@contextlib.contextmanager
+def _quiet_where_output_is_cut_off() -> Iterator[None]:
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here, not when Python ends
+    except Exception as error:
+        if not (_is_of_a_closed_pipe(error) and _output_is_cut_off()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_of_a_closed_pipe(error: BaseException | None) -> bool:
+    """Whether it is one or was raised for one, as "cannot write" is for an OSError."""
+    while error is not None and not isinstance(error, BrokenPipeError):
+        error = error.__cause__
+    return error is not None
 
 
 def _output_is_cut_off() -> bool:
