@@ -40,7 +40,7 @@ class Found:
     def _shape(self) -> str:
         """The sign of a difference, not of a ratio or of a number of its own."""
         measure = self.effect.measure
-        sign = '' if self.effect.ratio or measure.unit == '% of them' else '+'
+        sign = '' if self.effect.ratio or measure.own else '+'
         return f'{sign}.3f' if measure.unit == 'nats' else f'{sign}.2f'
 
 

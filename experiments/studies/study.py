@@ -55,7 +55,8 @@ class Measure:
 
     `of` returns it, or None where the run does not have it. `censored` says of runs
     that never came there what they count as, for measures that are a time. `mark` is
-    where that is: a metric and its value, a line in the picture.
+    where that is: a metric and its value, a line in the picture. An `own` number is
+    read by itself, as a share is; the others are compared and have a sign.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Measure:
     of: Callable[[Run], float | None]
     censored: Callable[[Run], float] | None = None
     mark: tuple[str, float] | None = None
+    own: bool = False
 
 
 def measured(key: str, name: str, unit: str, factor: float = 1.0) -> Measure:
