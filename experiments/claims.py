@@ -5,24 +5,31 @@ study decides has its verdict from the study's runs; the others say here what ho
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-from experiments import paired
+from alexnet_jax.configs import six_conv
+from alexnet_jax.model import LayerShape
+from experiments import arithmetic, paired
 
 # What an H100 attains depends on convolutions that nobody has timed here.
 ASSUMED = 'computed at an assumed 30 TFLOP/s'
 BYTES = '155 GB (144 GiB) of tars, as much again unpacked, about 65 GB of records'
 
 
-def hours(images: float, epochs: float, multiply_adds: float) -> float:
-    """What training takes at the assumed rate: forward, and twice that backward."""
-    return images * epochs * 3 * 2 * multiply_adds / 30e12 / 3600
+def hours(images: float, epochs: float, of: Sequence[LayerShape]) -> float:
+    """What training takes at the assumed rate."""
+    return images * epochs * arithmetic.operations(of, training=True) / 30e12 / 3600
 
 
-HOURS = hours(1_281_167, 90, 724_406_816)
-# Of configs/six_conv.py with the classes of Fall 2011, of 2012 and of Fall 2009. The
-# paper rounds the first release to 15M images; 54 and 8.1 epochs are #146's.
-PRETRAINED = hours(15e6, 8.1, 831_005_216) + hours(1_281_167, 54, 745_640_480)
-FALL_2009 = hours(8.9e6 / 2, 90, 783_258_144)
+def _six_conv(classes: int) -> Sequence[LayerShape]:
+    return arithmetic.layers(six_conv.get_config(), classes)
+
+
+HOURS = hours(1_281_167, 90, arithmetic.paper_layers())
+# The classes of Fall 2011, of 2012 and of Fall 2009. The paper rounds the first release
+# to 15M images; 54 and 8.1 epochs are #146's.
+PRETRAINED = hours(15e6, 8.1, _six_conv(21_841)) + hours(1_281_167, 54, _six_conv(1000))
+FALL_2009 = hours(8.9e6 / 2, 90, _six_conv(10_184))
 
 
 @dataclasses.dataclass(frozen=True)
