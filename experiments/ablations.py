@@ -329,13 +329,6 @@ def he_again(base: ConfigDict, changed: Changes) -> dict[str, Any]:
     }
 
 
-def apply(name: str, base: ConfigDict) -> ConfigDict:
-    """Returns a copy of the base config with the ablation's values."""
-    config = base.copy_and_resolve_references()
-    config.update_from_flattened_dict(overrides(name, base))
-    return config
-
-
 def listing() -> str:
     """Every ablation with its section and claim, as people read it."""
     return '\n'.join(

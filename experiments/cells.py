@@ -24,7 +24,7 @@ class Cell:
     config: ConfigDict
     train: Command
     workdir: Path
-    evaluate: Command = ()  # with ten views; (): not
+    evaluate: Command = ()  # with ten views; empty: none
 
     @property
     def starts_from(self) -> Path | None:
@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Also that of its workdir."""
+        """The arm and the seed; its workdir has the same name."""
         return f'{self.arm}-s{self.seed}'
 
     @property
@@ -118,6 +118,11 @@ def reported_split(config: ConfigDict) -> str:
     return 'test' if config.data.test_split else 'validation'
 
 
+def metric_prefix(split: str) -> str:
+    """How the names of a split's metrics begin: `val` in `val/loss`."""
+    return {'validation': 'val'}.get(split, split)
+
+
 # Keys of the config that runs of earlier versions lack, and what these did.
 YOUNGER_KEYS = {'train.nonfinite.factor': 0.5}
 
@@ -143,9 +148,8 @@ def read_ten_views(cell: Cell) -> dict[str, float] | None:
     found = files.read_json(cell.workdir / f'evaluation-{split}-10view.json')
     try:
         (row,) = found['rows']
-        prefix = {'validation': 'val'}.get(split, split)
         return {
-            f'{prefix}/{name}_10view': row[name]
+            f'{metric_prefix(split)}/{name}_10view': row[name]
             for name in ('loss', 'top1_error', 'top5_error')
         }
     except (TypeError, KeyError, ValueError):

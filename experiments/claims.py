@@ -113,8 +113,8 @@ CLAIMS = (
         '',
         paired.INCONCLUSIVE,
         'python -m experiments.benchmark scaling',
-        'two towers on two cores against the net of half the maps on one: 0.74 × '
-        '[0.26, 2.13] of its time, n = 3',
+        'two towers of `released_2012` on two cores against `half` on one: 0.73 × '
+        '[0.36, 1.50] of its time, n = 3',
         '../experiments/records/scaling/table.md',
     ),
     Claim(
@@ -155,7 +155,7 @@ CLAIMS = (
         'top-1 error',
         'S0, §7',
         '',
-        aside='of conv4 alone; the record has the others',
+        aside='of conv4 alone, one of the middle layers',
         arms='base without_conv3 without_conv4',
         expected='about +2 top-1 (§7)',
     ),
@@ -430,7 +430,7 @@ CLAIMS = (
     ),
 )
 
-# What is no study's: what it asks, what was not run, the command, the page.
+# Not run and of no study: question, arms, command, page.
 NOT_RUN = (
     (
         'Is it the signal or the biases that a start lacks?',

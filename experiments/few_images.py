@@ -34,16 +34,16 @@ from alexnet_jax.data.prepared import PreparedDataset
 from alexnet_jax.system import command_line
 from experiments.studies import transfer
 from experiments.studies.bases import CIFAR10_HALF, PHOTOGRAPHS
+from experiments.studies.study import MOST_SEEDS
 
 BASES = {base.name: base for base in (CIFAR10_HALF, PHOTOGRAPHS)}
-SEEDS = 10  # the most that a study has
 
 
 def make(
     data: ConfigDict,
     out: Path,
     counts: Sequence[int] = transfer.COUNTS,
-    seeds: int = SEEDS,
+    seeds: int = MOST_SEEDS,
 ) -> dict[str, int]:
     """Writes the folder.
 
@@ -156,9 +156,7 @@ if __name__ == '__main__':
     _OF = flags.DEFINE_enum(
         'of', None, list(BASES), 'A base of studies.', required=True
     )
-    _DATA_DIR = flags.DEFINE_string(
-        'data_dir', '', "config.data.data_dir of the base's."
-    )
+    _DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.data_dir of the base.')
     _PREPARED_DIR = flags.DEFINE_string('prepared_dir', '', 'config.data.prepared_dir.')
     _OUT = flags.DEFINE_string('out', None, 'The folder to make.', required=True)
     app.run(main, flags_parser=command_line.parse_flags)

@@ -88,7 +88,7 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
 
 def _marks(study: Study) -> list[tuple[str, float]]:
     """The thresholds that a study asks its curves for."""
-    return [measure.mark for measure in study.thresholds if measure.mark]
+    return [measure.mark for measure in study.columns if measure.mark]
 
 
 def _draw(

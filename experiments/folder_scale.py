@@ -32,13 +32,13 @@ from PIL import Image
 from alexnet_jax.configs import paper
 from alexnet_jax.data import folders, prepare
 from alexnet_jax.system import command_line
+from experiments import report
 from experiments.benchmark import rounds
 
 SIZES = ((1_300_000, 1_000), (14_000_000, 21_841))  # files, classes
 TREES = ((1_000, 20), (8_000, 20), (8_000, 1_000))
 TASK = 5_208  # photographs of a shard of paper.py: shards.SHARD_BYTES of JPEG
 WAYS = ('by hash', 'as strings')
-MIB = 2**20
 
 
 def generated(files: int, classes: int) -> Iterator[folders.ClassFiles]:
@@ -191,8 +191,8 @@ def table(record: dict[str, Any]) -> str:
             f'{row["files"]:,} in {row["classes"]:,}',
             row['way'],
             rounds.spread(row['seconds']),
-            f'{max(row["peak_bytes"]) / MIB:,.0f}',
-            f'{statistics.median(row["task_bytes"]) / MIB:.3g}',
+            f'{max(row["peak_bytes"]) / rounds.MIB:,.0f}',
+            f'{statistics.median(row["task_bytes"]) / rounds.MIB:.3g}',
         ]
         for row in record['listings']
     ]
@@ -208,12 +208,12 @@ def table(record: dict[str, Any]) -> str:
     return '\n\n'.join(
         [
             'Names in memory, ordered, with their fingerprint (the disk is not read)',
-            rounds.table(
+            report.markdown_table(
                 ['files in classes', 'way', 'seconds', 'peak, MiB', 'a task, MiB'],
                 listings,
             ),
             'A start on a prepared folder (files in the page cache)',
-            rounds.table(
+            report.markdown_table(
                 ['files in classes', 'seconds', 'stat calls', 'scandir calls'], starts
             ),
         ]
@@ -230,7 +230,7 @@ def main(argv: Sequence[str]) -> None:
         **about,
         **measure(SIZES, TREES, _ROUNDS.value),
     }
-    out = Path(_OUT.value)
+    out = command_line.local_path('out', _OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'record.json').write_text(json.dumps(record, indent=1) + '\n')
     text = f'{rounds.heading(record)}\n\n{table(record)}\n'

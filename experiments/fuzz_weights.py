@@ -36,7 +36,7 @@ from alexnet_jax.formats import (
 )
 from alexnet_jax.formats.weights import Weights
 from alexnet_jax.system import command_line, files
-from experiments.benchmark import rounds
+from experiments import report
 
 RECORD = Path(__file__).parent / 'records' / 'fuzz_weights'
 BLOCK = 500  # inputs between two writings of the record
@@ -298,7 +298,7 @@ def table(record: dict[str, Any]) -> str:
         for name, done in record.items()
     ]
     header = ['reader', 'inputs', 'refused', 'read', 'faults', 'peak memory']
-    return rounds.table(header, rows) + '\n'
+    return report.markdown_table(header, rows) + '\n'
 
 
 def main(argv: Sequence[str]) -> None:

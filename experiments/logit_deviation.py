@@ -28,6 +28,7 @@ from alexnet_jax import randomness
 from alexnet_jax.configs import caffe, paper, released_2012
 from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.system import command_line
+from experiments import report
 from experiments.benchmark import rounds
 
 UNIT_VARIANCE = 'released source, inputs scaled to unit variance'
@@ -130,7 +131,7 @@ def table(record: dict[str, Any]) -> str:
         for label, values in record['deviations'].items()
     ]
     header = ['network', 's.d. of a logit over images (range)']
-    return rounds.table(header, rows) + '\n'
+    return report.markdown_table(header, rows) + '\n'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -151,7 +152,7 @@ def main(argv: Sequence[str]) -> None:
         'deviations': measure(images, _SEEDS.value),
         'machine': rounds.machine(),
     }
-    out = Path(_OUT.value)
+    out = command_line.local_path('out', _OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'record.json').write_text(json.dumps(record, indent=2) + '\n')
     (out / 'table.md').write_text(table(record))

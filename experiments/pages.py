@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import found as found_lib
-from experiments import paired
-from experiments.benchmark import rounds
+from experiments import paired, report
+from experiments.effects import by_seed, measured_effect
 from experiments.runs import Run
 from experiments.studies import study as study_lib
 from experiments.studies.study import Effect, Measure, Study
@@ -39,7 +38,7 @@ def protocol(study: Study) -> str:
         + '.',
         f'**Schedule.** {base.schedule}.',
         '**Arms.**',
-        rounds.table(['arm', 'changes'], _arms(study)),
+        report.markdown_table(['arm', 'changes'], _arms(study)),
         f'**Seeds.** {_seeds(study)}',
         '**Metrics.** Loss and error at every evaluation, of validation '
         + ('and of a part of the training images ' if of_training else '')
@@ -61,7 +60,7 @@ def protocol(study: Study) -> str:
             'whole interval lies beyond the first bound. *Not supported*: the whole '
             'interval falls short of the second, the smallest effect that would '
             'matter. Else *inconclusive at this scale*, as with n = 1.',
-            rounds.table(
+            report.markdown_table(
                 ['effect', 'arm', 'against', 'measure', 'supported', 'matters'],
                 [_bounds(effect) for effect in study.effects],
             ),
@@ -105,7 +104,7 @@ def _seeds(study: Study) -> str:
     first = f'0 to {study.seeds - 1}' if study.seeds > 1 else '0'
     return (
         f'{first} first. While a verdict is “{paired.INCONCLUSIVE}” '
-        f'more may be added, up to {study.most_seeds} in all; intervals are not '
+        f'more may be added, up to {study_lib.MOST_SEEDS} in all; intervals are not '
         'corrected for looking more than once. Runs of one seed start alike and see '
         'the same images in the same order.'
     )
@@ -151,28 +150,27 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
     arms = [arm for arm in study.arms if any(run.arm == arm for run in runs)]
     measures = [
         measure
-        for measure in (*MEASURES, *study.thresholds)
+        for measure in (*MEASURES, *study.columns)
         if any(measure.of(run) is not None for run in runs)
     ]
-    measures = list({measure.name: measure for measure in measures}.values())
     lines = [
         f'# {study.name}: what was found',
         'Made by `experiments.summarize` from [runs.jsonl](runs.jsonl), which has '
         'every metric of every run; the protocol is in [README.md](README.md).',
         '![curves](curves.svg)',
         *(f'![{Path(picture).stem}]({picture})' for picture in pictures),
-        rounds.table(
+        report.markdown_table(
             ['arm', 'n', *(_heading(m) for m in measures), 'CPU min'],
             [_row(arm, measures, runs) for arm in arms],
         ),
         'Means ± sample standard deviations over the seeds.',
     ]
     effects = [
-        found for e in study.effects if (found := found_lib.effect(e, runs)) is not None
+        found for e in study.effects if (found := measured_effect(e, runs)) is not None
     ]
     if effects:
         lines += [
-            rounds.table(
+            report.markdown_table(
                 ['effect', 'arm', 'against', 'measure', 'mean [t interval]',
                  'bootstrap', 'verdict'],
                 [
@@ -207,7 +205,7 @@ def _row(arm: str, measures: Sequence[Measure], runs: Sequence[Run]) -> list[str
     own = [run for run in runs if run.arm == arm]
     cells = []
     for measure in measures:
-        values, never = found_lib.by_seed(arm, measure, own)
+        values, never = by_seed(arm, measure, own)
         if not values:
             cells.append('—')
             continue

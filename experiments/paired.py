@@ -29,7 +29,7 @@ class Interval:
     boot_high: float
 
     def exponential(self) -> 'Interval':
-        """Of logarithms of ratios: the ratio, its factor of spread, its intervals."""
+        """The interval of the ratios, from one of their logarithms."""
         values = dataclasses.astuple(self)[1:]
         return Interval(self.n, *map(math.exp, values))
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from experiments.benchmark import rounds
+from experiments import report
 
 BEGIN = '<!-- verdicts, made by python -m experiments.summarize -->'
 END = '<!-- end of verdicts -->'
@@ -39,7 +39,7 @@ def with_verdicts(readme: str, found: Mapping[int, tuple[str, str]]) -> str:
       found: by claim, what was found and the verdict, of the measured ones alone.
     """
     chosen = [number for number in CLAIMS if number in found][:MOST]
-    table = rounds.table(
+    table = report.markdown_table(
         ['claim', 'found here', 'verdict'],
         [[CLAIMS[number], *found[number]] for number in chosen],
     )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from alexnet_jax.system import tables
-from experiments.benchmark import rounds
 
 Table = list[list[str]]  # the first row is the heading
 Report = list[str | Table]
@@ -12,9 +11,15 @@ Report = list[str | Table]
 def as_markdown(report: Sequence[str | Table]) -> str:
     """The report as its record keeps it."""
     return '\n\n'.join(
-        part if isinstance(part, str) else rounds.table(part[0], part[1:])
+        part if isinstance(part, str) else markdown_table(part[0], part[1:])
         for part in report
     )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def as_text(report: Sequence[str | Table]) -> str:

@@ -20,7 +20,6 @@ METRICS = tuple(
     for split in ('train', 'train_view', 'val', 'test')
     for name in ('loss', 'top1_error', 'top5_error')
 )
-MANY = 5  # with no more classes a top-5 error says nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +77,6 @@ def read(cell: cells_lib.Cell) -> Run | None:
     if views is None:
         return None
     metrics = curves.read_metrics(cell.workdir / 'metrics.jsonl')
-    classes = json.loads((cell.workdir / 'config.json').read_text())['model']
     epochs = metrics['train/epoch']
     series = {
         name: [[int(step), _short(value)] for step, value in metrics[name]]
@@ -87,8 +85,6 @@ def read(cell: cells_lib.Cell) -> Run | None:
     }
     steps = int(epochs[-1, 0])
     series |= {name: [[steps, _short(value)]] for name, value in views.items()}
-    if 2 <= classes['num_classes'] <= MANY:
-        series = {n: v for n, v in series.items() if 'top5' not in n}
     cost = files.read_json(cell.workdir / workers.COST) or {}
     starts = json.loads((cell.workdir / 'provenance.json').read_text())['starts']
     commits = dict.fromkeys(commit_of(start) for start in starts)

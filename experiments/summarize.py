@@ -17,11 +17,18 @@ from pathlib import Path
 from absl import app, flags
 
 from alexnet_jax.system import command_line, files
-from experiments import claims, figures, pages, paired, readme_table, runs, studies
-from experiments import found as found_lib
-from experiments.benchmark import rounds
+from experiments import (
+    claims,
+    figures,
+    pages,
+    paired,
+    readme_table,
+    report,
+    runs,
+    studies,
+)
 from experiments.claims import Claim
-from experiments.found import Found
+from experiments.effects import Found, measured_effect
 from experiments.studies.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +83,7 @@ def make(root: Path = ROOT) -> Pages:
         effects += [
             (study, one)
             for effect in study.effects
-            if (one := found_lib.effect(effect, found)) is not None
+            if (one := measured_effect(effect, found)) is not None
         ]
     made[root / 'docs' / 'claims.md'] = claims_page(effects, missing)
     readme = root / 'README.md'
@@ -98,7 +105,8 @@ def claims_page(
 
     Args:
       effects: that were measured.
-      missing: studies with arms that were not run, and these; none where all were not.
+      missing: each study with arms that have no run, and these arms; an empty list
+        stands for all of its arms.
     """
     rows = [_row(claim, effects) for claim in claims.CLAIMS]
     counts = ', '.join(
@@ -115,21 +123,23 @@ def claims_page(
         'is quoted from the first that is named, the others have it in part or in '
         'other words. #145 and such are runs of the released source; errors are top-1 '
         'and top-5, in percent.',
-        'Effects are paired by seed, with 95 % intervals (Student’s t); what a verdict '
-        'takes is in the protocol of its record, which was committed before its first '
-        'run, or, where it measures on nets of another study, before they were '
-        'measured. What was not run is listed [below](#not-run), with its commands.',
+        'Effects are paired by seed, with 95 % intervals (Student’s t). The protocol '
+        'of each record says what a verdict needs. It was committed before the study’s '
+        'first run, or before its nets were measured; cells that studies share may be '
+        'older. What was changed later stands at the end of the protocol. What was not '
+        'run is listed [below](#not-run), with its commands.',
         f'{len(rows)} claims: {counts}.',
-        rounds.table(
+        report.markdown_table(
             ['#', 'claim', 'in 2012', 'here', 'data', 'found', 'verdict', 'in'],
             rows,
         ),
         '## At full scale',
-        'Rows 19 to 23 and 25 have their commands above. These are for the claims that '
-        f'small nets were asked about, with the paper’s net: {claims.BYTES}. Hours are '
-        f'of one H100, {claims.ASSUMED}, for one seed of each arm and at most so many: '
-        'some arms compute less. A verdict takes three.',
-        rounds.table(
+        'Rows 19 to 23 and 25 have their commands above. The commands below ask the '
+        'paper’s net about the claims for which small nets were trained here. They '
+        f'need {claims.BYTES}. The hours are for one H100, {claims.ASSUMED}, with one '
+        'seed of each arm; arms that compute less take fewer. A verdict needs at least '
+        'two seeds.',
+        report.markdown_table(
             ['#', 'command', 'hours', 'to expect'],
             [
                 [
@@ -156,7 +166,7 @@ def claims_page(
         if not one.effect.claim
     ]
     parts.append(
-        rounds.table(['question', 'effect', 'found', 'verdict', 'in'], more)
+        report.markdown_table(['question', 'effect', 'found', 'verdict', 'in'], more)
         if more
         else 'Nothing yet.'
     )
@@ -167,7 +177,7 @@ def claims_page(
             'cells need something first, or are measured after, says so in its record. '
             f'Where a verdict is “{paired.INCONCLUSIVE}”, the command of its row with '
             '`--seeds=10` adds seeds.',
-            rounds.table(
+            report.markdown_table(
                 ['study', 'arms', 'command', 'in'],
                 [
                     [
@@ -184,7 +194,7 @@ def claims_page(
     parts += [
         '## Slips of these texts',
         'They are not repeated here.',
-        rounds.table(['text', 'what holds'], [list(slip) for slip in claims.SLIPS]),
+        report.markdown_table(['text', 'what holds'], claims.SLIPS),
     ]
     return '\n\n'.join(parts) + '\n'
 

@@ -38,8 +38,7 @@ from ml_collections import config_flags
 
 from alexnet_jax.data import prepare
 from alexnet_jax.system import command_line, files
-from experiments import ablations, cells, paired, studies, workers
-from experiments.benchmark import rounds
+from experiments import ablations, cells, paired, report, studies, workers
 from experiments.study_cells import Sweep, keep_runs, of_study, places
 
 _BASE = config_flags.DEFINE_config_file(
@@ -49,9 +48,9 @@ _BASE = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _STUDY = flags.DEFINE_list(
-    'study', [], 'Studies in their order instead of a base; arms named select among.'
+    'study', [], 'Studies to run in this order, instead of --base; arms select of one.'
 )
-_DATA_DIR = flags.DEFINE_string('data_dir', '', "config.data.data_dir of a study's.")
+_DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.data_dir of the studies.')
 _PREPARED_DIR = flags.DEFINE_string('prepared_dir', '', 'config.data.prepared_dir.')
 _SEEDS = flags.DEFINE_integer(
     'seeds', None, 'Seeds 0 … N−1; default: 1, or as the study says.', lower_bound=1
@@ -146,7 +145,7 @@ def as_markdown(rows: Sequence[dict[str, object]]) -> str:
         ]
         for row in rows
     ]
-    lines = [rounds.table(header, content)]
+    lines = [report.markdown_table(header, content)]
     single = [str(row['ablation']) for row in rows if row['n'] == 1]
     if single:
         lines += [

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import model
@@ -38,7 +39,13 @@ ALREADY_SO = [
 
 
 def ablated(name: str, base: str) -> model.Network:
-    return network_of(ablations.apply(name, load(base)))
+    return network_of(changed_by(name, load(base)))
+
+
+def changed_by(name: str, base: ConfigDict) -> ConfigDict:
+    config = base.copy_and_resolve_references()
+    config.update_from_flattened_dict(ablations.overrides(name, base))
+    return config
 
 
 def sizes(network: model.Network) -> tuple[int, int]:
@@ -55,7 +62,7 @@ def test_ablation_is_valid_and_changes_exactly_its_declared_keys(name, base):
             ablations.overrides(name, config)
         return
     declared = ablations.overrides(name, config)
-    changed = ablations.apply(name, config)
+    changed = changed_by(name, config)
     config_lib.validate(changed)
     before, after = dict(config_lib.flat(config)), dict(config_lib.flat(changed))
     differing = {key for key in before if before[key] != after[key]}
@@ -158,22 +165,22 @@ def test_one_tower_of_equal_parameters_has_as_many_within_a_percent():
 
 def test_alpha_keeps_its_meaning_at_the_scale_of_the_base():
     for name, alpha in (('lrn_1e-4', 1e-4), ('lrn_2e-5', 2e-5)):
-        config = ablations.apply(name, load('cifar10'))
+        config = changed_by(name, load('cifar10'))
         # (x / 64)² is 64² times smaller.
         assert config.model.lrn.alpha == pytest.approx(alpha * 64**2)
 
 
 def test_local_layers_become_convolutions_and_the_reverse():
-    shared = ablations.apply('shared', load('cuda_convnet:conv_local_13pct'))
+    shared = ablated('shared', load('cuda_convnet:conv_local_13pct'))
     assert (shared.model.local3.kind, shared.model.local4.kind) == ('conv', 'conv')
-    local = network_of(ablations.apply('local', load('cifar10')))
+    local = network_of(ablated('local', load('cifar10')))
     kernels = {s.name: s.kernel for s in model.layer_shapes(local)}
     assert kernels['conv5'] == (7, 7, 3, 3, 64, 96) and len(kernels['conv3']) == 4
 
 
 def test_each_norm_alone():
     for name, kept in (('lrn_conv1_only', 'conv1'), ('lrn_conv2_only', 'conv2')):
-        config = ablations.apply(name, load('released_2012'))
+        config = ablated(name, load('released_2012'))
         standing = {'conv1': ['lrn'], 'conv2': ['lrn', 'spatial_norm']}
         for layer, norms in standing.items():
             for norm in norms:
@@ -181,7 +188,7 @@ def test_each_norm_alone():
 
 
 def test_rates_of_a_layer_go_with_it():
-    config = ablations.apply('without_conv1', load('released_2012'))
+    config = ablated('without_conv1', load('released_2012'))
     assert config.optimizer.layer_rates == ()
     config_lib.validate(config)
 

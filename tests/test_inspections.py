@@ -107,7 +107,7 @@ def test_every_number_that_a_study_shows_is_measured():
         assert set(one.inspections) <= inspections.INSPECTIONS.keys()
         for effect in one.effects:
             assert effect.measure.of(run) is not None, effect
-        assert all(measure.of(run) is not None for measure in one.thresholds)
+        assert all(measure.of(run) is not None for measure in one.columns)
 
 
 # The whole step, on the tests' small run at its end and two steps before.

@@ -19,7 +19,6 @@ from experiments import (
     cells,
     claims,
     figures,
-    found,
     pages,
     paired,
     readme_table,
@@ -28,6 +27,7 @@ from experiments import (
     summarize,
     sweep,
 )
+from experiments.effects import measured_effect
 from experiments.studies import figure1, study
 from tests.conftest import make_small, read_metrics, run_here
 
@@ -132,12 +132,12 @@ def test_the_best_rate_of_each_activation_is_compared_and_a_bound_is_called_one(
         for run in made
     ]  # fmt: skip
     wanted = next(s for s in figure1.STUDIES if s.name == 'figure1').effects[0]
-    one = found.effect(wanted, made)
+    one = measured_effect(wanted, made)
     assert one is not None and (one.arm, one.against) == ('tanh_0.003', 'relu_0.003')
     # tanh never came to 25 % in 4 epochs, ReLU did in just under 2.
     assert one.text().startswith('≥ 2.0') and one.verdict == paired.SUPPORTED
     swapped = dataclasses.replace(wanted, arm='relu_*', against='tanh_*')
-    other = found.effect(swapped, made)
+    other = measured_effect(swapped, made)
     assert other is not None and other.verdict == paired.INCONCLUSIVE
 
 
@@ -231,7 +231,7 @@ def test_every_claim_has_a_row_with_a_verdict():
     assert all(row.split(' | ')[-2] in paired.VERDICTS for _, row in rows)
     decided = {e.claim for s in studies.STUDIES.values() for e in s.effects} - {0}
     assert decided <= {claim.number for claim in claims.CLAIMS}
-    one = found.effect(studies.named('lrn').effects[0], lrn_runs())
+    one = measured_effect(studies.named('lrn').effects[0], lrn_runs())
     assert one is not None
     page = summarize.claims_page([(studies.named('lrn'), one)], [])
     row = next(line for line in page.splitlines() if line.startswith('| 7 |'))
@@ -276,11 +276,25 @@ def test_the_row_of_two_gpus_has_what_the_record_of_scaling_has():
     )
     towers, half = (
         dict(enumerate(record['measured'][name]['seconds']))
-        for name in ('paper, 2 towers, 2 cores', 'half, 1 device, 1 core')
+        for name in ('released_2012, 2 towers, 2 cores', 'half, 1 device, 1 core')
     )
     ratio = paired.interval(paired.differences(towers, half, ratio=True)).exponential()
     text = f'{ratio.mean:.2f} × [{ratio.low:.2f}, {ratio.high:.2f}] of its time, n = 3'
     assert text in next(claim.finding for claim in claims.CLAIMS if claim.number == 4)
+
+
+def test_the_days_on_two_cores_are_those_of_the_measured_step():
+    record = json.loads(
+        (summarize.ROOT / 'experiments/records/step/record.json').read_text()
+    )
+    steps = 90 * (1_281_167 // 128)
+    days = [
+        steps * statistics.median(measured['seconds']) / 86_400
+        for name, measured in record['batch 128, float32'].items()
+        if name.startswith('ours')
+    ]
+    text = f'{min(days):.0f} to {max(days):.0f} days on two CPU cores'
+    assert text in next(claim.finding for claim in claims.CLAIMS if claim.number == 25)
 
 
 def test_the_readme_shows_the_ten_most_interesting_measured_rows():

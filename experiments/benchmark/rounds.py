@@ -175,9 +175,3 @@ def ratio(values: Sequence[float], base: Sequence[float]) -> float:
     Of the pairs within a round, which share the noise of their minute.
     """
     return statistics.median(v / b for v, b in zip(values, base, strict=True))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ['---'] * len(header), *rows]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)

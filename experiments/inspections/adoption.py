@@ -6,7 +6,7 @@ from typing import Any
 from alexnet_jax.analysis import prediction
 from alexnet_jax.data import prepare
 from alexnet_jax.run import config_file, inputs, trained
-from experiments.cells import Cell, read_result, reported_split
+from experiments.cells import Cell, metric_prefix, read_result, reported_split
 
 # Of the loss, between a version's compiled step and another's.
 TOLERANCE = 1e-3
@@ -50,7 +50,7 @@ def check_same_loss(
     )
     found = prediction.errors(seen.log_probabilities, seen.labels)['loss']
     result = read_result(cell) or {}
-    logged = result[f'{ {"validation": "val"}.get(split, split) }/loss']
+    logged = result[f'{metric_prefix(split)}/loss']
     if abs(found - logged) > TOLERANCE * logged:
         raise ValueError(
             f'{cell.workdir}: of an earlier version, and its loss on {split} is '

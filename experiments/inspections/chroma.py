@@ -62,7 +62,7 @@ def compare(shares: np.ndarray, towers: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     dealt = rng.permuted(np.tile(shares, (PERMUTATIONS, 1)), axis=1)
     by_chance = _spread(dealt.reshape(PERMUTATIONS, towers, -1).mean(axis=2))
-    # As often as not sums differ in their last digit by their order.
+    # A sum's order changes its last digit; a tie must count all the same.
     as_far = np.count_nonzero(by_chance >= difference - 1e-12)
     p = (1 + as_far) / (1 + PERMUTATIONS)
     expected = float(by_chance.mean())

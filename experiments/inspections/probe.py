@@ -15,7 +15,7 @@ from alexnet_jax.data import augment
 from experiments.cells import reported_split
 
 TRAIN, TEST = 2_000, 2_000
-HELD_OUT = 5  # every so manieth training image chooses the penalty
+HELD_OUT = 5  # every fifth training image chooses the penalty
 
 
 def measure(workdirs: Sequence[Path], changes: Mapping[str, Any]) -> dict[str, float]:

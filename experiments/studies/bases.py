@@ -8,6 +8,8 @@ _CIFAR10 = (
     'train'
 )
 # Several times an epoch, whatever the processor's speed.
+HIDDEN_LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
+
 _LOGGING = {
     'train.log_every_steps': 88,
     'train.checkpoint_every_steps': 703,

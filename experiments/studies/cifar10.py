@@ -7,17 +7,15 @@ images, is the smallest that is said to matter.
 from collections.abc import Sequence
 
 from experiments.studies import study
-from experiments.studies.bases import CIFAR10_HALF
+from experiments.studies.bases import CIFAR10_HALF, HIDDEN_LAYERS
 from experiments.studies.study import GAP, TEST, Effect, Study
 
 MATTERS = 0.3
 
 
-def worse(
-    claim: int, arm: str, text: str, against: str = 'base', *, matters: float = MATTERS
-) -> Effect:
+def worse(claim: int, arm: str, text: str, against: str = 'base') -> Effect:
     """The claim that an arm has a higher test error."""
-    return Effect(claim, text, arm, against, TEST, matters=matters)
+    return Effect(claim, text, arm, against, TEST, matters=MATTERS)
 
 
 LRN = Study(
@@ -193,7 +191,6 @@ COLOUR = Study(
     ),
 )
 
-LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 DEPTH = Study(
     name='depth',
     question='Is the net worse without any one of its layers?',
@@ -203,10 +200,10 @@ DEPTH = Study(
         'about 2% for the top-1 performance of the network” (§7)'
     ),
     base=CIFAR10_HALF,
-    arms=('base', *(f'without_{layer}' for layer in LAYERS)),
+    arms=('base', *(f'without_{layer}' for layer in HIDDEN_LAYERS)),
     effects=tuple(
         worse(9 if layer == 'conv4' else 0, f'without_{layer}', f'without {layer}')
-        for layer in LAYERS
+        for layer in HIDDEN_LAYERS
     ),
     remarks='The row of the claim takes conv4, a middle layer; all rows are shown.',
 )
@@ -271,7 +268,7 @@ TEXT_OR_RELEASE = Study(
     ),
 )
 
-LOCAL = Study(
+WEIGHT_SHARING = Study(
     name='weight_sharing',
     question='Does weight sharing regularise?',
     claim=(
@@ -336,5 +333,5 @@ CIFAR10_ERROR = Study(
 
 STUDIES: Sequence[Study] = (
     LRN, POOLS, AUGMENTATION, DROPOUT, WEIGHT_DECAY, BIASES, TEN_VIEWS, TOWERS, COLOUR,
-    LOCAL, DEPTH, LRN_ALPHA, TEXT_OR_RELEASE, SIZE, CIFAR10_ERROR,
+    WEIGHT_SHARING, DEPTH, LRN_ALPHA, TEXT_OR_RELEASE, SIZE, CIFAR10_ERROR,
 )  # fmt: skip

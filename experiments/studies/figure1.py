@@ -62,7 +62,7 @@ STUDIES = (
         own=GRID,
         effects=(),
         seeds=1,
-        thresholds=(RUNNING,),
+        columns=(RUNNING,),
         remarks=(
             'The best rate of an activation has the lowest running training error '
             'in the last eighth of an epoch. The sweep of `figure1` is given these '
@@ -90,7 +90,7 @@ STUDIES = (
             slower(0, 'tanh', TO_40),
             slower(0, 'sigmoid', TO_40),
         ),
-        thresholds=(TO_25, TO_40),
+        columns=(TO_25, TO_40),
         remarks=(
             'The paper does not say which four layers; here they are three '
             'convolutions and a dense layer, before that of the logits. '

@@ -14,7 +14,6 @@ def chroma(key: str, name: str) -> Measure:
 EXCESS = chroma('excess', 'difference of the towers’ chroma less its expectation')
 LEARNED = chroma('learned_excess', 'the same of what the kernels learned')
 SEPARATION = chroma('separation', 'share of the largest possible difference')
-_KERNELS = ('base', 'columns', 'one_tower')
 # Points of energy that a colour tower must have more than a grey one.
 COLOUR_TOWER = 10.0
 
@@ -36,7 +35,7 @@ CIFAR10 = Study(
         '(modulo a renumbering of the GPUs)” (§6.1, Figure 3)'
     ),
     base=CIFAR10_HALF,
-    arms=_KERNELS,
+    arms=('base', 'columns', 'one_tower'),
     effects=(
         towers_differ(26, 'base', 'one tower has more colour than chance gives it'),
         towers_differ(0, 'columns', 'the same, of columns that never communicate'),
@@ -56,7 +55,7 @@ CIFAR10 = Study(
         ),
     ),
     seeds=5,
-    thresholds=(
+    columns=(
         chroma('mean', 'energy off grey, all kernels'),
         chroma('greyer', 'of the greyer tower'),
         chroma('more_colourful', 'of the other'),

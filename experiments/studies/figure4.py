@@ -73,7 +73,7 @@ def figure4(name: str, base: Base, seeds: int, claims: tuple[int, int]) -> Study
             ),
         ),
         seeds=seeds,
-        thresholds=(*PRECISION.values(), IN_FIVE),
+        columns=(*PRECISION.values(), IN_FIVE),
         inspections=('neighbours',),
         instrument=(
             'The queries are the first 500 test images, their neighbours the six '

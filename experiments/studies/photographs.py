@@ -46,6 +46,14 @@ COLOUR = Study(
             TEST,
             matters=MATTERS,
         ),
+        Effect(
+            0,
+            'no noise, against the released form',
+            'no_colour',
+            'colour_released',
+            TEST,
+            matters=MATTERS,
+        ),
     ),
 )
 
@@ -89,7 +97,6 @@ STUDIES = (
     IMAGENETTE_ERROR,
     dataclasses.replace(
         on_photographs(cifar10.TEN_VIEWS, ('base',), 5),
-        thresholds=(study.TEN_VIEWS,),
         remarks='The views lie 32 pixels of 224 apart.',
     ),
     dataclasses.replace(

@@ -41,7 +41,7 @@ def reached(
         seeds=1,
         jobs=1,
         environment='JAX_NUM_CPU_DEVICES=2 ',
-        thresholds=(MINUTES,),
+        columns=(MINUTES,),
         remarks=(
             'Nothing else runs on the two cores meanwhile. The minutes are those of '
             'the whole command, with its start, its evaluations and ten views at the '

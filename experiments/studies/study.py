@@ -16,6 +16,8 @@ from alexnet_jax.system import config_arguments
 from experiments import ablations
 from experiments.runs import Run
 
+MOST_SEEDS = 10  # of a study whose verdict is undecided
+
 
 @dataclasses.dataclass(frozen=True)
 class Base:
@@ -53,10 +55,10 @@ class Base:
 class Measure:
     """A number of a run.
 
-    `of` returns it, or None where the run does not have it. `censored` says of runs
-    that never came there what they count as, for measures that are a time. `mark` is
-    where that is: a metric and its value, a line in the picture. An `own` number is
-    read by itself, as a share is; the others are compared and have a sign.
+    `of` returns it, or None where the run does not have it. A measure that is a time
+    has `censored`: the value of a run that never reached the threshold. `mark` is that
+    threshold as (metric, value); the picture draws a line there. An `own` number stands
+    for itself, as a share does, and is shown without a sign.
     """
 
     name: str
@@ -160,11 +162,10 @@ class Study:
     # Where `<study>_rates` decides which arms are run: those.
     chosen: tuple[str, ...] = ()
     seeds: int = 3
-    most_seeds: int = 10
     # How the protocol's command starts the sweep: cells at a time, and variables.
     jobs: int = 2
     environment: str = ''
-    thresholds: tuple[Measure, ...] = ()  # shown for each arm besides
+    columns: tuple[Measure, ...] = ()  # of table.md, besides `pages.MEASURES`
     # Names of `inspections.INSPECTIONS`, and what the protocol says of them: `measured`
     # numbers that `experiments.inspect_cells` takes from the nets themselves.
     inspections: tuple[str, ...] = ()

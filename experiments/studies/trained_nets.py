@@ -6,12 +6,12 @@ The cells are those of other studies of the same base, where those have the seed
 import itertools
 
 from experiments.runs import Run
-from experiments.studies.bases import CIFAR10_HALF
+from experiments.studies.bases import CIFAR10_HALF, HIDDEN_LAYERS
 from experiments.studies.study import Effect, Measure, Study, measured
 
 # Layers.
 
-LAYERS = ('pixels', 'conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
+LAYERS = ('pixels', *HIDDEN_LAYERS)
 PROBES = {
     layer: measured(f'probe/{layer}', f'probe error, {layer}', '%', 100.0)
     for layer in LAYERS
@@ -48,7 +48,7 @@ LAYER_PROBE = Study(
         ),
     ),
     seeds=5,
-    thresholds=tuple(PROBES.values()),
+    columns=tuple(PROBES.values()),
     inspections=('probe',),
     instrument=(
         'A linear probe, logistic regression with an L2 penalty, of the whole output '
@@ -107,7 +107,7 @@ AVERAGING = Study(
         for nets in NETS
     ),
     seeds=5,
-    thresholds=tuple(
+    columns=tuple(
         measured(
             f'average{nets}/top1_error{views}',
             f'test error of {nets} averaged, {"ten views" if views else "one view"}',

@@ -7,15 +7,13 @@ of each arm is tuned by `transfer_rates` with one seed, as Figure 1's are.
 import itertools
 from typing import Any
 
-from experiments.studies import study
-from experiments.studies.bases import TRANSFER, TRANSFER_PHOTOGRAPHS
+from experiments.studies.bases import HIDDEN_LAYERS, TRANSFER, TRANSFER_PHOTOGRAPHS
 from experiments.studies.study import TEST, VALIDATION, Base, Effect, Study
 
 COUNTS = (10, 30, 100)  # images of a class
 BATCH = 50  # as many images as the smallest of the sets has
 STEPS = 500
 RATES = (0.002, 0.006, 0.02)
-LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 PRETRAINED = 'pretrained'
 CLAIM = (
     '“Transfer learning allows models pretrained on ImageNet to adapt quickly to '
@@ -46,7 +44,7 @@ GRID = {PRETRAINED: {}}
 for _count, _rate in itertools.product(COUNTS, RATES):
     GRID[f'finetuned_{_count}_{_rate:g}'] = on_few_images(_count, _rate) | {
         'init.workdir': f'{{cells}}/{PRETRAINED}-s{{seed}}',
-        'init.copy': LAYERS,
+        'init.copy': HIDDEN_LAYERS,
     }
     GRID[f'scratch_{_count}_{_rate:g}'] = on_few_images(_count, _rate)
 
@@ -101,7 +99,6 @@ def errors(
             )
             for count in COUNTS
         ),
-        thresholds=(study.VALIDATION,),
         in_steps=True,
         remarks=(
             f'{_START} {{seed}} draws the few images too, the same for both arms. The '

@@ -18,7 +18,8 @@ class Found:
     against: str
     interval: paired.Interval  # of arm less against, or of their ratio
     verdict: str
-    bound: str  # '≥' where runs of the arm never came there, '?' where all the others
+    # '≥ ' where a run of the arm never came there, '? ' where one of the other did not.
+    bound: str
 
     def text(self) -> str:
         """The mean with its interval in the measure's unit."""
@@ -48,7 +49,7 @@ def _unit(effect: Effect) -> str:
     return 'points' if effect.measure.unit == '%' else effect.measure.unit
 
 
-def effect(wanted: Effect, runs: Sequence[Run]) -> Found | None:
+def measured_effect(wanted: Effect, runs: Sequence[Run]) -> Found | None:
     """Measures an effect; None while no pair of runs is there."""
     arm = best_of(wanted.arm, wanted, runs)
     against = best_of(wanted.against, wanted, runs)
