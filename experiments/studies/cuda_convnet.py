@@ -10,39 +10,71 @@ from experiments.studies.bases import (
 )
 from experiments.studies.study import GAP, TEST, Base, Effect, Measure, Study
 
+_ALL_IMAGES = {'all_images': {'data.train_split': 'train'}}
 
-def reaches(base: Base, error: float, seeds: int) -> Study:
-    """A study that runs a published net and compares with its published error."""
+
+def reaches(
+    base: Base, error: float, seeds: int, changed_since: tuple[str, ...] = ()
+) -> Study:
+    """A study that runs a published net and compares with its published error.
+
+    `all_images` trains on those that steer too, as the published runs did: its
+    validation error is of images that it has seen.
+    """
     above = Measure(
         f'test error above the published {error:g} %', 'points',
         lambda run: None if (e := TEST.of(run)) is None else e - error,
     )  # fmt: skip
-    below = Effect(
-        0, 'test error above the published', 'base', '', above, sign=-1, beyond=-1.0
+    effects = tuple(
+        Effect(0, text, arm, '', above, sign=-1, beyond=-1.0)
+        for arm, text in (
+            ('base', 'test error above the published'),
+            ('all_images', 'the same, trained on all 50,000 images'),
+        )
     )
     return Study(
         name=base.name,
         question=f'Does the {base.name} net reach its {error:g} %?',
         claim=f'{error:g} % test error in one view (cuda-convnet)',
         base=base,
-        arms=('base',),
-        effects=(below,),
+        arms=('base', *_ALL_IMAGES),
+        own=_ALL_IMAGES,
+        effects=effects,
         seeds=seeds,
         remarks=(
             '“Supported” means less than one point above it. The published runs '
-            'trained on all 50,000 images, or on 40,000 and then 50,000; here 45,000.'
+            'trained on all 50,000 images, or on 40,000 and then 50,000; here 45,000, '
+            'and in `all_images` all: the images that steer among them, so that its '
+            'validation error says nothing.'
             + (
                 ' The net sees whole images, of which there are no ten views.'
                 if not base.ten_views
                 else ''
             )
         ),
+        changed_since=changed_since,
     )
 
 
 STUDIES = (
-    reaches(PUBLISHED_80SEC, 26.0, 3),
-    reaches(PUBLISHED_18PCT, 18.0, 1),
+    reaches(
+        PUBLISHED_80SEC,
+        26.0,
+        3,
+        (
+            '2026-11-29: `all_images` was added when the three runs of `base` had '
+            'ended 1.64 points above the published error',
+        ),
+    ),
+    reaches(
+        PUBLISHED_18PCT,
+        18.0,
+        1,
+        (
+            '2026-11-29: `all_images` was added when the first run of `base` had done '
+            '90 of its 140 epochs',
+        ),
+    ),
     reaches(PUBLISHED_13PCT, 13.0, 1),
     reaches(PUBLISHED_11PCT, 11.0, 1),
     Study(
