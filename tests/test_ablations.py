@@ -171,16 +171,16 @@ def test_alpha_keeps_its_meaning_at_the_scale_of_the_base():
 
 
 def test_local_layers_become_convolutions_and_the_reverse():
-    shared = ablated('shared', load('cuda_convnet:conv_local_13pct'))
+    shared = changed_by('shared', load('cuda_convnet:conv_local_13pct'))
     assert (shared.model.local3.kind, shared.model.local4.kind) == ('conv', 'conv')
-    local = network_of(ablated('local', load('cifar10')))
+    local = network_of(changed_by('local', load('cifar10')))
     kernels = {s.name: s.kernel for s in model.layer_shapes(local)}
     assert kernels['conv5'] == (7, 7, 3, 3, 64, 96) and len(kernels['conv3']) == 4
 
 
 def test_each_norm_alone():
     for name, kept in (('lrn_conv1_only', 'conv1'), ('lrn_conv2_only', 'conv2')):
-        config = ablated(name, load('released_2012'))
+        config = changed_by(name, load('released_2012'))
         standing = {'conv1': ['lrn'], 'conv2': ['lrn', 'spatial_norm']}
         for layer, norms in standing.items():
             for norm in norms:
@@ -188,7 +188,7 @@ def test_each_norm_alone():
 
 
 def test_rates_of_a_layer_go_with_it():
-    config = ablated('without_conv1', load('released_2012'))
+    config = changed_by('without_conv1', load('released_2012'))
     assert config.optimizer.layer_rates == ()
     config_lib.validate(config)
 
