@@ -74,11 +74,11 @@ STUDIES = (
             '`validation` only report'
         ),
         changed_since=(
-            '2026-11-29: before this run 2.4 epochs of 80 were run at a rate of 0.01 '
-            'and as many of 60 at 0.02, to time them: validation errors of 62.3 and '
-            '63.0 % after two. The config then took 60 at 0.02. Nothing else was tried '
-            'yet, and the goal is missed. In the first four minutes of the run tests '
-            'ran beside it',
+            '2026-11-29: this record’s run is the second. The first, at a decay of '
+            '0.0005, missed the goal by 1.55 points with one view and by 0.75 with '
+            'ten, in 33:52; it is the base of `imagenette_error`, whose `decay_x4` '
+            'the config then took over',
         ),
+        remarks=' What led to the config’s decay is in `imagenette_error`.',
     ),
 )
