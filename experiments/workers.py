@@ -267,7 +267,9 @@ def add_cost(path: Path, wall: float, cpu: float) -> None:
 
 def as_shell(command: cells_lib.Command) -> str:
     """A command as it is typed."""
-    variables = ' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())
+    variables = ' '.join(
+        f'{name}={os.environ.get(name, value)}' for name, value in ENVIRONMENT.items()
+    )
     words = ['python' if word == sys.executable else word for word in command]
     return f'{variables} {shlex.join(words)}'
 

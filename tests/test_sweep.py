@@ -224,6 +224,14 @@ def test_commands_are_printed_and_nothing_runs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(('given', 'used'), [(None, '1'), ('2', '2')])
+def test_a_printed_command_has_the_devices_that_the_cell_gets(given, used, monkeypatch):
+    monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
+    if given:
+        monkeypatch.setenv('JAX_NUM_CPU_DEVICES', given)
+    assert workers.as_shell(('main',)).startswith(f'JAX_NUM_CPU_DEVICES={used} ')
+
+
 def test_list_names_the_claims_without_a_base():
     done = run_here('experiments.sweep', '--list')
     assert done.status == 0
