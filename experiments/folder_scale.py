@@ -223,6 +223,7 @@ def table(record: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Measures, prints the tables and writes the record."""
     command_line.reject_positionals(argv)
+    out = command_line.local_path('out', _OUT.value)
     about = rounds.machine()
     record = {
         'benchmark': 'folder_scale',
@@ -230,7 +231,6 @@ def main(argv: Sequence[str]) -> None:
         **about,
         **measure(SIZES, TREES, _ROUNDS.value),
     }
-    out = command_line.local_path('out', _OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'record.json').write_text(json.dumps(record, indent=1) + '\n')
     text = f'{rounds.heading(record)}\n\n{table(record)}\n'

@@ -137,6 +137,7 @@ def table(record: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Measures every start and writes the record."""
     command_line.reject_positionals(argv)
+    out = command_line.local_path('out', _OUT.value)
     with command_line.user_errors():
         if _DATA_DIR.value:
             images = photographs(_DATA_DIR.value, _PREPARED_DIR.value, _IMAGES.value)
@@ -152,7 +153,6 @@ def main(argv: Sequence[str]) -> None:
         'deviations': measure(images, _SEEDS.value),
         'machine': rounds.machine(),
     }
-    out = command_line.local_path('out', _OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'record.json').write_text(json.dumps(record, indent=2) + '\n')
     (out / 'table.md').write_text(table(record))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.inspections import averages, chroma, neighbours, probe
+from experiments.studies.trained_nets import NETS
 
 # Of config.data, which are other than when the cell was trained.
 Changes = Mapping[str, Any]
@@ -51,7 +52,5 @@ INSPECTIONS = {
         },
     ),
     'probe': Inspection(probe.measure),
-    **{
-        f'average{nets}': Inspection(averages.measure, group=nets) for nets in (2, 3, 5)
-    },
+    **{f'average{nets}': Inspection(averages.measure, group=nets) for nets in NETS},
 }

@@ -7,9 +7,9 @@ _CIFAR10 = (
     'images only report; the training error in one view is of the first 5,000 that '
     'train'
 )
-# Several times an epoch, whatever the processor's speed.
 HIDDEN_LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 
+# Several times an epoch, whatever the processor's speed.
 _LOGGING = {
     'train.log_every_steps': 88,
     'train.checkpoint_every_steps': 703,

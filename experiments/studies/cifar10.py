@@ -309,15 +309,15 @@ CIFAR10_ERROR = Study(
     base=CIFAR10_HALF,
     arms=('base', *_CHANGES, 'no_dropout'),
     own=_CHANGES,
-    effects=tuple(
-        Effect(0, text, arm, 'base', study.VALIDATION, sign=-1, matters=MATTERS)
-        for arm, text in (
-            ('rate_x2', 'twice the rate'),
-            ('rate_x4', 'four times the rate'),
-            ('batch_64', 'batches of 64'),
-            ('crop_28', 'crops of 28 × 28'),
-            ('no_dropout', 'without dropout'),
-        )
+    effects=study.lower_validation(
+        {
+            'rate_x2': 'twice the rate',
+            'rate_x4': 'four times the rate',
+            'batch_64': 'batches of 64',
+            'crop_28': 'crops of 28 × 28',
+            'no_dropout': 'without dropout',
+        },
+        MATTERS,
     ),
     seeds=2,
     remarks=(

@@ -70,14 +70,14 @@ IMAGENETTE_ERROR = Study(
     base=IMAGENETTE,
     arms=('base', *_CHANGES),
     own=_CHANGES,
-    effects=tuple(
-        Effect(0, text, arm, 'base', study.VALIDATION, sign=-1, matters=MATTERS)
-        for arm, text in (
-            ('decay_x4', 'four times the decay'),
-            ('decay_x10', 'ten times the decay'),
-            ('epochs_90', 'half as many epochs again'),
-            ('seen_224', 'crops of 224 × 224 of 256 × 256'),
-        )
+    effects=study.lower_validation(
+        {
+            'decay_x4': 'four times the decay',
+            'decay_x10': 'ten times the decay',
+            'epochs_90': 'half as many epochs again',
+            'seen_224': 'crops of 224 × 224 of 256 × 256',
+        },
+        MATTERS,
     ),
     seeds=1,
     remarks=(

@@ -146,6 +146,14 @@ class Effect:
         return beyond, beyond if self.matters is None else self.matters
 
 
+def lower_validation(texts: Mapping[str, str], matters: float) -> tuple[Effect, ...]:
+    """That each arm has a lower validation error than the base, by the arm's name."""
+    return tuple(
+        Effect(0, text, arm, 'base', VALIDATION, sign=-1, matters=matters)
+        for arm, text in texts.items()
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """Arms that are compared over seeds, and what they are to decide."""
