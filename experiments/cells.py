@@ -34,8 +34,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The arm and the seed; its workdir has the same name."""
-        return f'{self.arm}-s{self.seed}'
+        """The arm and the seed, as its workdir is called."""
+        return self.workdir.name
 
     @property
     def commands(self) -> tuple[Command, ...]:
