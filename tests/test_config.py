@@ -32,7 +32,7 @@ PARAMETERS = {
     'cifar10': 1_011_978,
     'clothing': 3_572_842,
     'demo': 255_562,
-    'imagenette': 2_851_946,
+    'imagenette': 3_572_842,
     'photos': 898_554,
 }
 

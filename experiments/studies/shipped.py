@@ -78,6 +78,11 @@ STUDIES = (
             '0.0005, missed the goal by 1.55 points with one view and by 0.75 with '
             'ten, in 33:52; it is the base of `imagenette_error`, whose `decay_x4` '
             'the config then took over',
+            '2026-11-29: this record’s run is the third. The second, at the decay of '
+            '`decay_x4`, missed the goal by 2.2 points with one view and by 0.6 with '
+            'ten, in 32:09. Of the hour the config then took more, by guess and before '
+            'either was tried alone: crops of 224 of 256 in place of 192 of 224, and '
+            '80 epochs in place of 60',
         ),
         remarks=' What led to the config’s decay is in `imagenette_error`.',
     ),
