@@ -5,7 +5,10 @@
 
 DIR holds `train/<synset>/*.JPEG` and `validation/<synset>/*.JPEG`. The network is
 `configs/clothing.py`'s: the paper's with a quarter of its maps, and its crops, 224 of
-256. What differs is what few photographs and many epochs ask for.
+256, to which the set's squares of 224 are enlarged. What differs is what few
+photographs and many epochs ask for.
+It reached 20.6 % error on the 2,000 validation photographs, 19.5 % with ten views, in
+37 minutes of two CPU cores (experiments/records/imagenette_config, n = 1).
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +23,8 @@ def get_config() -> ConfigDict:
     config.data.train_split = 'train[:90%]'
     config.data.validation_split = 'train[90%:]'
     config.data.test_split = 'validation'
-    config.data.encoding = 'raw'  # 2.2 GB
+    config.data.encoding = 'raw'  # 2.2 GB, made at the first start
+    config.data.auto_prepare_gb = 2.5
 
     # So many epochs overfit: half of the units are dropped, as in the paper (§4.2), and
     # kernels decay four times as fast (experiments/records/imagenette_error).
