@@ -433,13 +433,6 @@ CLAIMS = (
 # Not run and of no study: question, arms, command, page.
 NOT_RUN = (
     (
-        'Is it the signal or the biases that a start lacks?',
-        'all',
-        'python -m experiments.stall_rate --data_dir=DIR --seeds=3 --steps=250 '
-        '--out=experiments/records/stall_rate/signal_and_bias',
-        '[signal_and_bias](../experiments/records/stall_rate/signal_and_bias/README.md)',
-    ),
-    (
         'How long does the accelerator wait for images? (row 17)',
         'a machine with one',
         'python -m alexnet_jax.main --config=paper --workdir=runs/paper',
