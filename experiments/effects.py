@@ -29,14 +29,18 @@ class Found:
         unit = ' ×' if self.effect.ratio else f' {_unit(self.effect)}'
         if found.n == 1:
             return f'{self.bound}{text}{unit} (n = 1)'
-        return f'{self.bound}{text}{unit} [{low}, {high}], n = {found.n}'
+        return f'{self.bound}{text}{unit} {self._between(low, high)}, n = {found.n}'
 
     def bootstrap(self) -> str:
         """The bootstrap interval."""
         found, shape = self.interval, self._shape()
         if found.n == 1:
             return '—'
-        return f'[{found.boot_low:{shape}}, {found.boot_high:{shape}}]'
+        return self._between(f'{found.boot_low:{shape}}', f'{found.boot_high:{shape}}')
+
+    def _between(self, low: str, high: str) -> str:
+        """An interval; without an upper end where runs were cut before they came."""
+        return f'[{low}, ∞)' if self.bound == '≥ ' else f'[{low}, {high}]'
 
     def _shape(self) -> str:
         """The sign of a difference, not of a ratio or of a number of its own."""

@@ -45,7 +45,13 @@ def protocol(study: Study) -> str:
         + 'in one view without augmentation or dropout; the running training loss and '
         'error at every log line; test loss and error '
         + ('in one view and in ten ' if base.ten_views else 'in one view ')
-        + 'at the end. All are of the last step, not of the best.',
+        + 'at the end. All are of the last step, not of the best.'
+        + (
+            ' Epochs to a threshold are read off a straight line between the two '
+            'evaluations, or log lines, beside it.'
+            if any(effect.measure.mark for effect in study.effects)
+            else ''
+        ),
     ]
     if study.instrument:
         lines.append(
@@ -62,7 +68,13 @@ def protocol(study: Study) -> str:
             'matter. Else *inconclusive at this scale*, as with n = 1.',
             report.markdown_table(
                 ['effect', 'arm', 'against', 'measure', 'supported', 'matters'],
-                [_bounds(effect) for effect in study.effects],
+                [
+                    [
+                        *(effect.text, effect.arm, effect.against or '0'),
+                        *(effect.measure.name, *bounds(effect)),
+                    ]
+                    for effect in study.effects
+                ],
             ),
         ]
     if study.remarks:
@@ -121,18 +133,14 @@ def _short(value: object) -> str:
     return f'{value:.5g}' if isinstance(value, float) else str(value)
 
 
-def _bounds(effect: Effect) -> list[str]:
+def bounds(effect: Effect) -> list[str]:
+    """What is called supported, and the smallest effect that would matter."""
     beyond, matters = effect.bounds()
     if effect.ratio:
-        bounds = [f'ratio > {beyond:g}', f'from {matters:g}']
-    else:
-        more, unit = '>' if effect.sign > 0 else '<', effect.measure.unit
-        beyond, matters = (effect.sign * bound + 0.0 for bound in (beyond, matters))
-        bounds = [f'{more} {beyond:g}', f'from {matters:g} {unit}']
-    return [
-        *(effect.text, effect.arm, effect.against or '0', effect.measure.name),
-        *bounds,
-    ]
+        return [f'ratio > {beyond:g}', f'from {matters:g}']
+    more, unit = '>' if effect.sign > 0 else '<', effect.measure.unit
+    beyond, matters = (effect.sign * bound + 0.0 for bound in (beyond, matters))
+    return [f'{more} {beyond:g}', f'from {matters:g} {unit}']
 
 
 def _heading(measure: Measure) -> str:
@@ -182,8 +190,8 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
                 ],
             ),
             'Arm less against, or their ratio (×), paired by seed; 95 % intervals. ≥: '
-            'runs of the arm never came there and count with their length; ?: runs of '
-            'the other arm did not.',
+            'runs of the arm never came there and count with their length, so that the '
+            'interval has no upper end; ?: runs of the other arm did not.',
         ]  # fmt: skip
     if any(sum(run.arm == arm for run in runs) == 1 for arm in arms):
         lines.append('n = 1: another seed may turn such a difference round.')

@@ -16,7 +16,7 @@ CLAIMS = {
     12: 'without dropout the net overfits (§4.2)',
     10: 'without crops and mirrors it overfits (§4.1)',
     26: 'one tower learns colour, the other does not (Figure 3)',
-    9: 'each middle layer matters (§7)',
+    9: 'each middle layer matters (§7; here conv4)',
     8: 'overlapping pools lower the error (§3.4)',
     18: 'ten views beat one (§4.1)',
     13: 'weight decay lowers the training error (§5)',

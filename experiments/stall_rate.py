@@ -196,7 +196,9 @@ def comparisons(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
         bound = '? ' if stalled and other_stalled else '≥ ' if stalled else ''
         bound = bound or ('≤ ' if other_stalled else '')
         text = f'{bound}{found.mean:.2f}'
-        text += f' [{found.low:.2f}, {found.high:.2f}]' if found.n > 1 else ''
+        if found.n > 1:
+            low = '0' if other_stalled else f'{found.low:.2f}'
+            text += f' [{low}, ∞)' if stalled else f' [{low}, {found.high:.2f}]'
         rows.append([question, arm, against, f'{text}, n = {found.n}', verdict])
     return rows
 

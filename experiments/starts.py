@@ -65,6 +65,6 @@ COMPARISONS = (
     ),
     ('biases of 0, the text’s signal', 'no_biases_text_signal', 'paper'),
     ('biases of 0, the released signal', 'no_biases_released_signal', 'released'),
-    ('biases of 1, He’s start', 'he_biases', 'he'),
+    ('biases of 0, He’s start', 'he', 'he_biases'),
     ('small inputs, the text’s signal', 'unit_inputs_text_signal', 'paper'),
 )

@@ -154,19 +154,25 @@ def claims_page(
             ],
         ),
         '## More effects',
-        'What the studies found besides, with the same rule.',
+        'What the studies found besides, with the same rule: *supported* where the '
+        'whole interval is as the column asks, *not supported* where all of it falls '
+        'short of what would matter.',
     ]
     more = [
         [
             study.question,
             f'{one.effect.text}, {one.effect.measure.name}',
+            ', '.join(pages.bounds(one.effect)),
             *(one.text(), one.verdict, _link(study)),
         ]
         for study, one in effects
         if not one.effect.claim
     ]
     parts.append(
-        report.markdown_table(['question', 'effect', 'found', 'verdict', 'in'], more)
+        report.markdown_table(
+            ['question', 'effect', 'asked, and what matters', 'found', 'verdict', 'in'],
+            more,
+        )
         if more
         else 'Nothing yet.'
     )
@@ -175,7 +181,7 @@ def claims_page(
             '## Not run',
             'What no run has been recorded of, each with its command. A study whose '
             'cells need something first, or are measured after, says so in its record. '
-            f'Where a verdict is “{paired.INCONCLUSIVE}”, the command of its row with '
+            f'Where a verdict is “{paired.INCONCLUSIVE}”, the sweep of its row with '
             '`--seeds=10` adds seeds.',
             report.markdown_table(
                 ['study', 'arms', 'command', 'in'],

@@ -137,6 +137,7 @@ def test_the_best_rate_of_each_activation_is_compared_and_a_bound_is_called_one(
     assert one is not None and (one.arm, one.against) == ('tanh_0.003', 'relu_0.003')
     # tanh never came to 25 % in 4 epochs, ReLU did in just under 2.
     assert one.text().startswith('≥ 2.0') and one.verdict == paired.SUPPORTED
+    assert one.text().endswith(', ∞), n = 3') and one.bootstrap().endswith(', ∞)')
     swapped = dataclasses.replace(wanted, arm='relu_*', against='tanh_*')
     other = measured_effect(swapped, made)
     assert other is not None and other.verdict == paired.INCONCLUSIVE

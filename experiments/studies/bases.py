@@ -126,8 +126,8 @@ PHOTOGRAPHS = Base(
     },
     data=(
         '8,958 photographs of ImageNet in ten easy classes (of fastai’s imagenette): '
-        'nine tenths of them train, a tenth steers, and 2,000 of `validation` only '
-        'report; stored at 224 × 224, crops of 192 × 192 and mirrors; the training '
+        '8,101 of them train, 857 steer, and 2,000 of `validation` only report; '
+        'stored at 224 × 224, crops of 192 × 192 and mirrors; the training '
         'error in one view is of a tenth that trains'
     ),
     network='`configs/clothing.py`: the paper’s at a quarter of its width',

@@ -12,7 +12,7 @@ def chroma(key: str, name: str) -> Measure:
 
 
 EXCESS = chroma('excess', 'difference of the towers’ chroma less its expectation')
-LEARNED = chroma('learned_excess', 'the same of what the kernels learned')
+LEARNED = chroma('learned_excess', 'the same difference of what the kernels learned')
 SEPARATION = chroma('separation', 'share of the largest possible difference')
 # Points of energy that a colour tower must have more than a grey one.
 COLOUR_TOWER = 10.0
@@ -43,7 +43,7 @@ CIFAR10 = Study(
         Effect(
             0, 'two towers against one split at random', 'base', 'one_tower', EXCESS
         ),
-        towers_differ(0, 'base', 'of what the kernels learned', LEARNED),
+        towers_differ(0, 'base', 'one tower learned more colour', LEARNED),
         Effect(
             0,
             'how far the towers are apart',
