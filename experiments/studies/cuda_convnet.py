@@ -8,9 +8,24 @@ from experiments.studies.bases import (
     PUBLISHED_80SEC,
     WITH_NORM,
 )
-from experiments.studies.study import GAP, TEST, Base, Effect, Measure, Study
+from experiments.studies.study import GAP, TEN_VIEWS, TEST, Base, Effect, Measure, Study
 
 _ALL_IMAGES = {'all_images': {'data.train_split': 'train'}}
+
+
+_VIEWS = (
+    '2026-11-29: the comparison with ten views was added when the first run of the 13 '
+    '% net had ended 5.7 points above its published error with one',
+)
+
+
+def above(error: float, of: Measure) -> Measure:
+    """How far an error lies above a published one, in points."""
+    name = 'ten views' if of is TEN_VIEWS else 'one view'
+    return Measure(
+        f'test error above the published {error:g} %, {name}', 'points',
+        lambda run: None if (e := of.of(run)) is None else e - error,
+    )  # fmt: skip
 
 
 def reaches(
@@ -21,21 +36,20 @@ def reaches(
     `all_images` trains on those that steer too, as the published runs did: its
     validation error is of images that it has seen.
     """
-    above = Measure(
-        f'test error above the published {error:g} %', 'points',
-        lambda run: None if (e := TEST.of(run)) is None else e - error,
-    )  # fmt: skip
+    arms = {
+        'base': 'trained on 45,000 images',
+        'all_images': 'trained on all 50,000 images',
+    }
+    measures = {'': TEST} | ({', ten views': TEN_VIEWS} if base.ten_views else {})
     effects = tuple(
-        Effect(0, text, arm, '', above, sign=-1, beyond=-1.0)
-        for arm, text in (
-            ('base', 'trained on 45,000 images'),
-            ('all_images', 'trained on all 50,000 images'),
-        )
+        Effect(0, text + views, arm, '', above(error, of), sign=-1, beyond=-1.0)
+        for views, of in measures.items()
+        for arm, text in arms.items()
     )
     return Study(
         name=base.name,
         question=f'Does the {base.name} net reach its {error:g} %?',
-        claim=f'{error:g} % test error in one view (cuda-convnet)',
+        claim=f'{error:g} % test error (cuda-convnet)',
         base=base,
         arms=('base', *_ALL_IMAGES),
         own=_ALL_IMAGES,
@@ -47,9 +61,10 @@ def reaches(
             'and in `all_images` all: the images that steer among them, so that its '
             'validation error says nothing.'
             + (
-                ' The net sees whole images, of which there are no ten views.'
-                if not base.ten_views
-                else ''
+                ' The notes of the 11 % net end with a test of several views; those '
+                'of the 13 % net do not say.'
+                if base.ten_views
+                else ' The net sees whole images, of which there are no ten views.'
             )
         ),
         changed_since=changed_since,
@@ -75,8 +90,8 @@ STUDIES = (
             '90 of its 140 epochs',
         ),
     ),
-    reaches(PUBLISHED_13PCT, 13.0, 1),
-    reaches(PUBLISHED_11PCT, 11.0, 1),
+    reaches(PUBLISHED_13PCT, 13.0, 1, _VIEWS),
+    reaches(PUBLISHED_11PCT, 11.0, 1, _VIEWS),
     Study(
         name='clean_pair',
         question='Does the norm alone turn cuda-convnet’s 13 % into 11 %?',
