@@ -252,6 +252,11 @@ SIZE = Study(
         'Widths are a quarter, half and all of `configs/cifar10.py`’s, and epochs 4 to '
         '32: a net of twice its width would take an hour a run.'
     ),
+    changed_since=(
+        '2026-11-29: the runs of `base` are those of `lrn`, from an earlier machine; '
+        'CPU minutes are not to be compared with theirs. `epochs_x4` was left out for '
+        'want of time',
+    ),
 )
 
 TEXT_OR_RELEASE = Study(
