@@ -114,7 +114,7 @@ CLAIMS = (
         paired.INCONCLUSIVE,
         'python -m experiments.benchmark scaling',
         'two towers of `released_2012` on two cores against `half` on one: 0.73 × '
-        '[0.36, 1.50] of its time, the geometric mean, n = 3; 0.63 by the medians',
+        '[0.36, 1.50] of its time, n = 3, the geometric mean; 0.63 by the medians',
         '../experiments/records/scaling/table.md',
     ),
     Claim(
