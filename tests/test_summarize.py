@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import statistics
 import shlex
 import statistics
 import xml.etree.ElementTree as ElementTree
