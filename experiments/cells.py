@@ -34,13 +34,18 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The arm and the seed, as its workdir is called."""
-        return self.workdir.name
+        """The arm and the seed; its workdir has the same name."""
+        return name_of(self.arm, self.seed)
 
     @property
     def commands(self) -> tuple[Command, ...]:
         """What the cell takes, in order."""
         return (self.train, self.evaluate) if self.evaluate else (self.train,)
+
+
+def name_of(arm: str, seed: int) -> str:
+    """What a cell and its workdir are called."""
+    return f'{arm}-s{seed}'
 
 
 def make_cells(
@@ -78,7 +83,7 @@ def make_cells(
                 config_lib.validate(config)
             except ValueError as error:
                 raise ValueError(f'arm {arm!r}: {error}') from None
-            directory = workdir / f'{arm}-s{seed}'
+            directory = workdir / name_of(arm, seed)
             train = (
                 *(sys.executable, '-m', 'alexnet_jax.main', f'--config={base_file}'),
                 *flags_of({**base_overrides, **changes, 'seed': seed}),

@@ -40,7 +40,7 @@ class Found:
 
     def _between(self, low: str, high: str) -> str:
         """An interval; without an upper end where runs were cut before they came."""
-        return f'[{low}, ∞)' if self.bound == '≥ ' else f'[{low}, {high}]'
+        return paired.between(low, high, least=self.bound == '≥ ')
 
     def _shape(self) -> str:
         """The sign of a difference, not of a ratio or of a number of its own."""

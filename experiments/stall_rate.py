@@ -197,8 +197,8 @@ def comparisons(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
         bound = bound or ('≤ ' if other_stalled else '')
         text = f'{bound}{found.mean:.2f}'
         if found.n > 1:
-            low = '0' if other_stalled else f'{found.low:.2f}'
-            text += f' [{low}, ∞)' if stalled else f' [{low}, {found.high:.2f}]'
+            ends = (f'{found.low:.2f}', f'{found.high:.2f}')
+            text += f' {paired.between(*ends, least=stalled, most=other_stalled)}'
         rows.append([question, arm, against, f'{text}, n = {found.n}', verdict])
     return rows
 

@@ -85,8 +85,7 @@ def test_a_records_line_has_every_metric_of_the_run(whole_run, small_values, tmp
             logged.setdefault(name, []).append([line['step'], value])
     for name in ('train/loss', 'train_view/top1_error', 'val/loss', 'test/top5_error'):
         assert np.allclose(run.series[name], logged[name], rtol=1e-5)
-    name = whole_run['workdir'].name  # as the cell's
-    assert (run.steps, run.checkpoint) == (20, f'{name}/checkpoints/20')
+    assert (run.steps, run.checkpoint) == (20, 'base-s0/checkpoints/20')
     assert re.fullmatch(r'[0-9a-f]{12}\+?', run.commit)
     runs.save(tmp_path / 'runs.jsonl', [run])
     assert runs.load(tmp_path / 'runs.jsonl') == [run]
