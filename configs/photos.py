@@ -5,11 +5,11 @@
         --config.init.workdir=RUN
 
 DIR holds `train/<class>/*.jpg`, and `validation/` and `test/` likewise if you have
-them; without `validation/` a fifth of `train/` steers. `<class>/*.jpg` alone is
-divided (docs/preparation.md). The first command trains a net
-from scratch, the second goes on from the layers of another run of photographs, which
-needs far fewer of them. Whatever you set yourself stays as you set it.
-experiments/records/photos/table.md has what both reach.
+them; without `validation/` a fifth of `train/` is held out for validation.
+`<class>/*.jpg` alone is divided (docs/preparation.md). The first command trains a net
+from scratch, the second goes on from the layers of another run of photographs, whose
+errors with 150 and 1,500 are in experiments/records/photos/table.md. Whatever you set
+yourself stays as you set it.
 """
 
 from collections.abc import Mapping
@@ -124,8 +124,8 @@ def _from_scratch(config: ConfigDict, images: int, given: Mapping[str, Any]) -> 
     said = f'width {config.model.width:g}, from scratch'
     if images < FROM_SCRATCH[2][0]:
         said += (
-            '; so few do better from the layers of another run of photographs, '
-            '--config.init.workdir=RUN'
+            '; with so few, try to go on from the layers of another run of '
+            'photographs, --config.init.workdir=RUN'
         )
     return said
 

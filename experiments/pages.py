@@ -17,15 +17,25 @@ MEASURES = (
 )
 
 
-def protocol(study: Study) -> str:
-    """The record's README: everything that is fixed before the first run."""
+def protocol(study: Study, *, found: bool) -> str:
+    """The record's README: everything that is fixed before the first run.
+
+    Args:
+      study: which.
+      found: whether there is a table to link to.
+    """
     base = study.base
     of_training = base.load().data.training_error_split
     lines = [
         f'# {study.name}: {study.question}',
         'Made by `experiments.summarize` from the study in `experiments/studies/`, and '
         'committed before its first run; cells that it shares with other studies may '
-        'be older. What the runs found: [table.md](table.md), once there are any.',
+        'be older. '
+        + (
+            'What the runs found: [table.md](table.md).'
+            if found
+            else 'Nothing has been run.'
+        ),
         (f'    {base.made_by}\n' if base.made_by else '')
         + f'    {sweep_command(study)}\n'
         + (f'    {inspect_command(study)}\n' if study.inspections else '')

@@ -68,8 +68,8 @@ def make(root: Path = ROOT) -> Pages:
     missing: list[tuple[Study, list[str]]] = []
     for study in studies.STUDIES.values():
         record = record_of(study, root)
-        made[record / 'README.md'] = pages.protocol(study)
         found = runs.load(record / 'runs.jsonl')
+        made[record / 'README.md'] = pages.protocol(study, found=bool(found))
         if found:
             drawn = sorted(path.name for path in record.glob('*.png'))
             made[record / 'table.md'] = pages.table(study, found, drawn)

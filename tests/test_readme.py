@@ -26,6 +26,11 @@ COMMANDS = dict.fromkeys(
     for line in block.replace('\\\n', ' ').splitlines()
     if line.strip()
 )
+TESTS = {
+    name
+    for file in (REPOSITORY / 'tests').glob('test_*.py')
+    for name in (file.stem, *re.findall(r'^def (test_\w+)', file.read_text(), re.M))
+}
 KEYS = {f'config.{key}' for key, _ in config_lib.flat(paper.get_config())}
 
 
@@ -48,12 +53,16 @@ def test_command_names_what_exists(command, monkeypatch):
 
 
 @pytest.mark.parametrize('page', PAGES)
-def test_overrides_files_and_links_in_the_text_exist(page):
+def test_overrides_files_tests_and_links_in_the_text_exist(page):
     text = PAGES[page]
+    for name in re.findall(r'`(\w+)\.py:', text):
+        pytest.fail(f'{name}.py:… is no config; {name}:… is')
     for key in re.findall(r'--(config\.[a-z\d_.]+)=', text):
         assert key in KEYS, key
     for path in re.findall(r'`((?:alexnet_jax|configs|experiments)/[\w/]+\.py)`', text):
         assert (REPOSITORY / path).is_file(), path
+    for name in set(re.findall(r'`(test_\w+)`', text)) - {'test_x'}:
+        assert name in TESTS, name
     folder = REPOSITORY if page == 'README.md' else REPOSITORY / 'docs'
     for name in re.findall(r'\]\((?!http)([^)#]+)[^)]*\)', text):
         assert (folder / name).exists(), name
