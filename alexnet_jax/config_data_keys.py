@@ -63,7 +63,8 @@ _SOURCE = Rule(
 
 _ONE_SCALE = number(1e-6, 1000)
 _SCALE = Rule(
-    f'{_ONE_SCALE.allowed}, or three, of R, G and B',
+    f'{_ONE_SCALE.allowed}, or three, of R, G and B; on the command line as many as '
+    'the config has',
     lambda v: (
         len(v) == 3 and all(map(_ONE_SCALE.allows, v))
         if isinstance(v, tuple | list)

@@ -69,24 +69,34 @@ def main(argv: Sequence[str]) -> None:
     """Evaluates what the flags name, prints the table and writes the JSON."""
     command_line.reject_positionals(argv)
     logging.set_verbosity(logging.WARNING)
-    workdirs = [Path(workdir) for workdir in _WORKDIR.value or ()]
+    workdirs = [
+        command_line.local_path('workdir', workdir) for workdir in _WORKDIR.value or ()
+    ]
     if not workdirs:
         raise SystemExit('error: --workdir=DIR is needed, the folder of a run')
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
     changes = data_changes.CHANGES
-    elsewhere = f'{changes["source"]}-' if 'source' in changes else ''
-    name = f'{elsewhere}{_SPLIT.value}-{_VIEWS.value}view'
-    out = Path(_OUT.value) if _OUT.value else workdirs[0] / f'evaluation-{name}.json'
+    name = f'{data_changes.name(changes)}{_SPLIT.value}-{_VIEWS.value}view'
+    out, folder, predictions = (
+        command_line.local_path(flag, value) if value else None
+        for flag, value in (
+            ('out', _OUT.value),
+            ('report', _REPORT.value),
+            ('predictions', _PREDICTIONS.value),
+        )
+    )
+    guesses = out or workdirs[0] / f'submission-{name}.txt'
+    out = out or workdirs[0] / f'evaluation-{name}.json'
     mesh_lib.request_cpu_devices(2)
     compilation_cache.enable()
     with command_line.user_errors():
-        if _REPORT.value:
-            report.check(Path(_REPORT.value))
-        if _PREDICTIONS.value:
-            report.check_predictions(Path(_PREDICTIONS.value))
+        if folder:
+            report.check(folder)
+        if predictions:
+            report.check_predictions(predictions)
         for workdir in workdirs:
-            config = config_file.read(workdir.expanduser().absolute())
+            config = config_file.read(workdir.absolute())
             views.warn_without_mirrors(config, _VIEWS.value)
         command_line.check_output('out', out)
         try:
@@ -98,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
                 changes=changes,
             )
         except sources.NoLabelsError:
-            _guess(workdirs, Path(_OUT.value or workdirs[0] / f'submission-{name}.txt'))
+            _guess(workdirs, guesses)
             return
         content: dict[str, Any] = {
             'workdirs': [str(workdir) for workdir in workdirs],
@@ -111,11 +121,11 @@ def main(argv: Sequence[str]) -> None:
             content['config.data'] = changes
         files.write_json(out, content)
         print(table(evaluation.rows))
-        if _REPORT.value:
-            print('\n' + report.write(evaluation, Path(_REPORT.value)) + '\n')
-        if _PREDICTIONS.value:
-            report.write_predictions(evaluation, Path(_PREDICTIONS.value))
-    for written in (out, _REPORT.value, _PREDICTIONS.value):
+        if folder:
+            print('\n' + report.write(evaluation, folder) + '\n')
+        if predictions:
+            report.write_predictions(evaluation, predictions)
+    for written in (out, folder, predictions):
         if written:
             print(f'written to {written}')
 
@@ -134,7 +144,9 @@ def _guess(workdirs: Sequence[Path], out: Path) -> None:
         which=_CHECKPOINT.value,
         views=_VIEWS.value,
         changes=data_changes.CHANGES,
-        class_numbers=Path(_CLASS_NUMBERS.value) if _CLASS_NUMBERS.value else None,
+        class_numbers=Path(_CLASS_NUMBERS.value).expanduser()
+        if _CLASS_NUMBERS.value
+        else None,
     )
     print(
         f'the {_SPLIT.value} split has no labels: five guesses for each of {count:,} '

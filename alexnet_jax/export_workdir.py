@@ -9,7 +9,6 @@ run cannot be gone on with from it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from alexnet_jax.system import signals
 
@@ -30,7 +29,9 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit('error: --workdir=DIR and --output=DIR are needed')
     with command_line.user_errors():
         size = export.export(
-            Path(_WORKDIR.value), Path(_OUTPUT.value), which=_CHECKPOINT.value
+            command_line.local_path('workdir', _WORKDIR.value),
+            command_line.local_path('output', _OUTPUT.value),
+            which=_CHECKPOINT.value,
         )
     print(f'{_OUTPUT.value}: {size / 1e6:.1f} MB')
 

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             taps,
             pictures,
             count,
-            Path(_OUTPUT.value),
+            command_line.local_path('output', _OUTPUT.value),
             form=_FORMAT.value,
             views=_VIEWS.value,
             memory_bytes=_MEMORY_GB.value * 1e9,

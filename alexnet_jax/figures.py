@@ -8,7 +8,6 @@ several into the folder above the first, all in one picture. It needs matplotlib
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from alexnet_jax.system import signals
 
@@ -17,22 +16,23 @@ if __name__ == '__main__':
 
 from absl import app, flags
 
-from alexnet_jax.analysis import curves
+from alexnet_jax.analysis import curves, drawing
 from alexnet_jax.system import command_line
 
 
 def main(argv: Sequence[str]) -> None:
     """Draws the runs that the flags name and prints where the picture is."""
     command_line.reject_positionals(argv)
-    workdirs = [Path(workdir) for workdir in _WORKDIR.value or ()]
+    workdirs = [
+        command_line.local_path('workdir', workdir) for workdir in _WORKDIR.value or ()
+    ]
     if not workdirs:
         raise SystemExit('error: --workdir=DIR is needed, the folder of a run')
     default = workdirs[0] if len(workdirs) == 1 else workdirs[0].resolve().parent
-    output = Path(_OUTPUT.value or default / 'curves.png')
+    output = command_line.local_path('output', _OUTPUT.value or default / 'curves.png')
     with command_line.user_errors():
         runs = curves.read_runs(workdirs)
-        if not output.absolute().parent.is_dir():
-            raise ValueError(f'--output={output}: its folder is not there')
+        drawing.check(output)
         curves.plot_curves(runs, output)
     print(output)
 

@@ -59,7 +59,9 @@ def top_k_hit(scores: Array, of_label: Array, k: int) -> Array:
     # Not (score <= label's) rather than (score > label's), so that NaN ranks above.
     above = jnp.sum(~(scores <= of_label), axis=-1)
     level = jnp.maximum(jnp.sum(scores == of_label, axis=-1), 1)
-    return jnp.clip((k - above) / level, 0.0, 1.0)
+    hit = jnp.clip((k - above) / level, 0.0, 1.0)
+    # Fewer than k classes can be above a NaN.
+    return jnp.where(jnp.isnan(of_label[..., 0]), 0.0, hit)
 
 
 def mean_of_rows(rows: np.ndarray, prefix: str) -> dict[str, float]:

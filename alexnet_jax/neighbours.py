@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     compilation_cache.enable()
     with command_line.user_errors():
         if _FIGURE.value:
-            drawing.check(Path(_FIGURE.value))
+            drawing.check(command_line.local_path('figure', _FIGURE.value))
         if _OUTPUT.value:
             command_line.check_output('output', _OUTPUT.value)
         trained = net.load(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
             print(tables.aligned(rows))
         if _OUTPUT.value:
             content = neighbour_search.as_json(found, train, trained.class_names)
-            files.write_json(Path(_OUTPUT.value), content)
+            files.write_json(command_line.local_path('output', _OUTPUT.value), content)
             print(f'written to {_OUTPUT.value}')
         if _FIGURE.value:
             neighbour_picture.draw(
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
                 train.split.images,
                 trained.class_names,
                 neighbour_picture.spread(found, _SHOWN.value),
-                Path(_FIGURE.value),
+                command_line.local_path('figure', _FIGURE.value),
             )
             print(f'drawn in {_FIGURE.value}')
     if found.unread:

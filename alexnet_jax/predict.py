@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     compilation_cache.enable()
     with command_line.user_errors():
         if _FIGURE.value:
-            drawing.check(Path(_FIGURE.value))
+            drawing.check(command_line.local_path('figure', _FIGURE.value))
         if _OUTPUT.value:
             command_line.check_output('output', _OUTPUT.value)
             if _OUTPUT.value.lower().endswith(entries.SUFFIXES):
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         views.warn_without_mirrors(trained.config, _VIEWS.value)
         numbers = None
         if _CLASS_NUMBERS.value:
-            file = Path(_CLASS_NUMBERS.value)
+            file = Path(_CLASS_NUMBERS.value).expanduser()
             numbers = guesses.ilsvrc_numbers(file, trained.class_names)
         counted = guesses.count(paths)
         with _output(_OUTPUT.value) as file:
@@ -74,7 +74,9 @@ def main(argv: Sequence[str]) -> None:
                 shown=SHOWN if _FIGURE.value else 0,
             )
         if _FIGURE.value and shown:
-            panels.draw_guesses(shown, trained, Path(_FIGURE.value))
+            panels.draw_guesses(
+                shown, trained, command_line.local_path('figure', _FIGURE.value)
+            )
             print(f'drawn in {_FIGURE.value}', file=sys.stderr)
     if bad:
         total = counted.total
@@ -88,7 +90,7 @@ def _output(name: str | None) -> contextlib.AbstractContextManager[TextIO]:
     """The file that the lines go to as they come; stdout without a name."""
     if not name:
         return contextlib.nullcontext(sys.stdout)
-    return open(name, 'w', encoding='utf-8')
+    return command_line.local_path('output', name).open('w', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ def read(folder: Path) -> Dump:
     Raises:
       ValueError: there is none, or another version made it.
     """
+    folder = folder.expanduser()
     cause = read_json(folder / 'cause.json')
     as_json = read_json(folder / 'config.json')
     if not isinstance(cause, dict) or not isinstance(as_json, dict):
@@ -52,13 +53,22 @@ def replay(dump: Dump) -> str:
 
     Returns:
       What the step did to each parameter, as text.
+
+    Raises:
+      ValueError: the loss of a step before it is not finite here.
     """
     config, step = dump.config, dump.step
     workdir = workdir_lib.check_place(dump.folder)
     with workdir_lib.owned(workdir):
         if step > 1:
             startup = progress.Startup()
-            train.attempt(config, workdir, step - 1, startup, dump.rate_cuts)
+            try:
+                train.attempt(config, workdir, step - 1, startup, dump.rate_cuts)
+            except nonfinite.NonFiniteLossError as error:
+                raise ValueError(
+                    f'{error}, sooner than in the run, whose loss was not finite at '
+                    f'step {step}: other devices or versions round otherwise'
+                ) from None
         return _make_step(dump)
 
 
@@ -73,11 +83,10 @@ def _make_step(dump: Dump) -> str:
     mesh, batch_size = training.mesh, config.train.batch_size
     with checkpoint.Checkpoints(dump.folder, read_only=True) as checkpoints:
         restored = checkpoints.restore_latest(training.abstract_state)
-    state = restored[0] if restored else training.first_state()
+    state = restored[0] if restored else train.first_state(config, training)
     if int(state.step) != step - 1:
         raise ValueError(
-            f'{dump.folder} stands at step {int(state.step)}, not before {step}; the '
-            'loss was not finite sooner than in the run'
+            f'{dump.folder} stands at step {int(state.step)}, not before {step}'
         )
     batches = pipeline.train_batches(
         dataset,

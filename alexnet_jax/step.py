@@ -243,17 +243,17 @@ def subtract_mean(images: Array, mean: Array, corner: Array, mirrored: Array) ->
     Args:
       images: u8[B, S, S, 3].
       mean: f32[S, S, 3], taken from every crop wherever it lies (2012: the centre of
-        the mean image); or the whole, f32[stored, stored, 3], whose part under the
+        the mean image); or the whole, f32[1, stored, stored, 3], whose part under the
         crop is taken, mirrored with it (Caffe).
       corner: i32[B, 2], row and column of each crop.
       mirrored: bool[B].
     """
-    size = images.shape[1]
-    if mean.shape[0] == size:
+    if mean.ndim == 3:
         return images.astype(jnp.float32) - mean
+    size, whole = images.shape[1], mean[0]
 
     def part(corner: Array, mirrored: Array) -> Array:
-        crop = jax.lax.dynamic_slice(mean, (*corner, 0), (size, size, 3))
+        crop = jax.lax.dynamic_slice(whole, (*corner, 0), (size, size, 3))
         return jnp.where(mirrored, crop[:, ::-1], crop)
 
     return images.astype(jnp.float32) - jax.vmap(part)(corner, mirrored)

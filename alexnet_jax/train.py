@@ -102,8 +102,9 @@ def attempt(
         dataset = prepare.open_prepared(config.data)
     if processes.is_first():
         print('\n'.join(report.lines(dataset, config.data)), flush=True)
+    with_cuts = nonfinite.with_cut_rate(config, cuts)
     training = build.training(
-        nonfinite.with_cut_rate(config, cuts),
+        with_cuts,
         num_classes=count_classes(config, dataset),
         num_examples=pipeline.num_examples(dataset, config.data.train_split),
     )
@@ -135,8 +136,7 @@ def attempt(
     if checkpoints.latest_step() < last:
         compilation = compiler.submit(compile_step)
 
-    # Where it starts: at the latest checkpoint that verifies, else at step 0, with
-    # the layers of another run if the config names one.
+    # Where it starts: at the latest checkpoint that verifies, else at step 0.
     restored = checkpoints.restore_latest(training.abstract_state)
     latest: Scalars = {}
     window = log_window.LogWindow(batch_size)
@@ -153,10 +153,7 @@ def attempt(
                 f'best/{step}.earlier',
                 flush=True,
             )
-        state = training.first_state()
-        if config.init.workdir:
-            params = trained.copy_layers(state.params, config.init, network, mesh)
-            state = dataclasses.replace(state, params=params)
+        state = first_state(config, training)
     first = int(state.step)
     as_json = config_file.to_json(config)
     if processes.is_first():
@@ -164,7 +161,7 @@ def attempt(
         inputs.write(workdir, held)
         provenance.write_config(workdir, as_json)
         provenance.write_provenance(workdir, {'first_step': first, 'rate_cuts': cuts})
-        overview.print_overview(config, network, mesh, state, workdir, length)
+        overview.print_overview(with_cuts, network, mesh, state, workdir, length)
         needs = memory.on_mesh(network, config, mesh)
         print(memory.lines(needs, memory.limit(mesh)), flush=True)
     writer = writers.MetricWriter(
@@ -186,7 +183,9 @@ def attempt(
 
     train_step = training.train_step  # until its compiled form is there
     clock = progress.Clock()
-    watch = health.Watch(config, network, dataset.num_classes)
+    watch = health.Watch(
+        config, network, dataset.num_classes, length.steps_per_schedule_epoch
+    )
     caught: list[int] = []  # before the first step a signal ends the run at once
 
     def evaluate_at(now: int) -> bool:
@@ -291,6 +290,21 @@ def attempt(
             files.write_json(workdir / 'result.json', latest)
         overview.print_end(workdir, latest, last, checkpoints.best_step, network)
     return latest
+
+
+def first_state(config: ConfigDict, training: build.Training) -> train_state.TrainState:
+    """The state at step 0, with the layers of another run if the config names one.
+
+    Raises:
+      ValueError: that run has no such layer, or with another shape.
+    """
+    state = training.first_state()
+    if not config.init.workdir:
+        return state
+    params = trained.copy_layers(
+        state.params, config.init, training.network, training.mesh
+    )
+    return dataclasses.replace(state, params=params)
 
 
 def count_classes(config: ConfigDict, dataset: prepare.PreparedDataset) -> int:

@@ -95,10 +95,13 @@ def read(source: Path) -> Weights:
         )
     if not _CLASSES.value:
         return weights
-    file = Path(_CLASSES.value)
+    file = Path(_CLASSES.value).expanduser()
     if not file.is_file():
         raise ValueError(f'--classes={file}: there is no such file')
-    names = file.read_text(encoding='utf-8').splitlines()
+    try:
+        names = file.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'--classes={file} is not UTF-8: {error}') from None
     return dataclasses.replace(weights, class_names=tuple(names))
 
 

@@ -70,6 +70,7 @@ def complete(config: ConfigDict, given: Mapping[str, Any]) -> str:
             'images of a folder; take the config clothing for other sets'
         )
     # Within the function: a config is looked at where no data are read.
+    from alexnet_jax import config as config_lib
     from alexnet_jax.data import listing
 
     sizes = listing.open_folder(config.data).split_sizes
@@ -84,6 +85,11 @@ def complete(config: ConfigDict, given: Mapping[str, Any]) -> str:
             _go_on_from_run(config, images)
             if config.init.workdir
             else _from_scratch(config, images, given)
+        )
+    if lacking := given.keys() - dict(config_lib.flat(config)).keys():
+        raise ValueError(
+            f'config.{min(lacking)}: the network of {config.init.workdir}, which this '
+            'run takes, has no such key'
         )
     config.update_from_flattened_dict(given)
     train, rate = config.train, config.optimizer.learning_rate
@@ -137,10 +143,11 @@ def _go_on_from_run(config: ConfigDict, images: int) -> str:
     _, config.train.batch_size, config.train.epochs, rate = _row(FROM_RUN, images)
     config.optimizer.learning_rate = rate
     # The same network must see the same kind of image.
-    config.model = ConfigDict(_tuples(other.model.to_dict()))
+    config.model = other.model
     config.model.num_classes = 0
-    for key in ('stored_size', 'fit', 'crop_size', 'mean', 'scale'):
-        config.data[key] = other.data[key]
+    with config.ignore_type():  # a scale is one number or three
+        for key in ('stored_size', 'fit', 'crop_size', 'mean', 'scale'):
+            config.data[key] = other.data[key]
     *copied, new = config.model.layers
     config.init.copy = tuple(copied)
     config.train.schedule_epochs = config.train.epochs
@@ -153,13 +160,6 @@ def _go_on_from_run(config: ConfigDict, images: int) -> str:
         f'from the layers {copied[0]} to {copied[-1]} of {config.init.workdir}, whose '
         f'network it is; {new} is new and learns alone for the first third'
     )
-
-
-def _tuples(value: Any) -> Any:
-    """With tuples again for the lists that JSON makes of them."""
-    if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _row(table: tuple[tuple[float, ...], ...], images: int) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from alexnet_jax import mesh, model, optimizer, train, train_state
 from alexnet_jax.analysis import ensembles, prediction
 from alexnet_jax.configs import six_conv
 from alexnet_jax.data import augment, pipeline, prepare
-from alexnet_jax.run import trained
+from alexnet_jax.run import data_changes, trained
 from tests.conftest import network_of, run_here
 
 
@@ -93,6 +93,44 @@ def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
     for row in (equal, searched):
         assert row['top1_error'] == pytest.approx(single['top1_error'])
         assert row['loss'] == pytest.approx(single['loss'], rel=1e-5)
+
+
+def test_other_images_get_a_result_of_their_own():
+    assert data_changes.name({}) == data_changes.name({'prepared_dir': '/p'}) == ''
+    given = (
+        {'data_dir': '/a'},
+        {'data_dir': '/b'},
+        {'test_split': 'holdout'},
+        {'source': 'imagenet_v2/matched-frequency'},
+    )
+    names = {data_changes.name(changes) for changes in given}
+    assert len(names) == 4 and not any('/' in name for name in names)
+
+
+def test_a_tfds_set_may_move_and_a_folder_is_its_images():
+    moved = {'data_dir': '/a', 'download': True, 'test_split': 'x'}
+    of_set = data_changes.of_place(moved, 'cifar10')
+    assert of_set == {'data_dir': '/a', 'download': True}
+    assert data_changes.of_place(moved, 'folder') == {'download': True}
+    assert not data_changes.of_place(moved | {'source': 'folder'}, 'cifar10')
+
+
+def test_without_validation_images_weights_are_not_searched(
+    whole_run, monkeypatch, capsys
+):
+    plain = prediction.open_split
+
+    def open_split(network, split, changes=None):
+        if split == 'validation':
+            raise ValueError('no such folder')
+        return plain(network, split, changes)
+
+    monkeypatch.setattr(prediction, 'open_split', open_split)
+    workdirs = [whole_run['workdir']] * 2
+    found = ensembles.evaluate(workdirs, views=1, split='test', which='best')
+    names = [row['network'] for row in found.rows[2:]]
+    assert names == ['ensemble, equal weights']
+    assert 'warning: weights are not searched' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

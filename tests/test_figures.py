@@ -135,6 +135,8 @@ def test_the_command_draws_and_a_mistake_is_one_line(tmp_path):
 
     assert call('one', 'other') == (0, str(tmp_path / 'curves.png'))
     assert (tmp_path / 'curves.png').is_file()
+    status, said = call('one', output=tmp_path / 'curves.xyz')
+    assert status == 1 and 'curves.xyz: a picture ends with .png, .svg, .pdf' in said
     for names, words in (
         (['none'], 'has no metrics.jsonl'),
         (['empty'], 'has no losses yet'),
@@ -148,7 +150,7 @@ def test_the_command_draws_and_a_mistake_is_one_line(tmp_path):
 def test_without_matplotlib_it_says_how_to_install_it(tmp_path, monkeypatch):
     write_metrics(tmp_path)
     monkeypatch.setitem(sys.modules, 'matplotlib.backends', None)
-    with pytest.raises(ValueError, match='make install-dev'):
+    with pytest.raises(ValueError, match=r'pip install .*figures'):
         curves.plot_curves(curves.read_runs([tmp_path]), tmp_path / 'curves.png')
 
 

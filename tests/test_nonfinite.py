@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import alexnet_jax
 from alexnet_jax import config as config_lib
 from alexnet_jax import replay, train
 from alexnet_jax.data import pipeline
@@ -64,15 +65,41 @@ def test_it_leaves_a_dump_from_which_the_step_runs_again(values, bad_batch, tmp_
         replay.read(tmp_path)
 
 
+def test_the_first_step_of_a_fine_tuned_run_starts_from_the_other_runs_layers(
+    values, bad_batch, whole_run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(globals(), 'BAD_STEP', 1)
+    layers = {'init.workdir': str(whole_run['workdir']), 'init.copy': ('conv1',)}
+    with pytest.raises(SystemExit):
+        train.train_and_evaluate(make_small(values | layers), tmp_path)
+    text = replay.replay(replay.read(tmp_path / 'nonfinite' / '1'))
+    (row,) = [x.split() for x in text.splitlines() if x.startswith('conv1/kernel')]
+    kernel = alexnet_jax.load(whole_run['workdir']).params['conv1']['kernel']
+    assert row[1] == f'{np.abs(kernel).max():.4g}'
+
+
+def test_a_replay_that_fails_sooner_than_the_run_is_one_line(
+    values, bad_batch, tmp_path, monkeypatch
+):
+    with pytest.raises(SystemExit):
+        train.train_and_evaluate(make_small(values), tmp_path)
+    monkeypatch.setitem(globals(), 'BAD_STEP', 7)
+    with pytest.raises(ValueError, match=r'step 7 .* sooner than in the run.* step 8'):
+        replay.replay(replay.read(tmp_path / 'nonfinite' / '8'))
+
+
 def test_it_goes_back_with_a_smaller_rate_as_often_as_it_may(
     values, bad_batch, tmp_path, capsys
 ):
     config = make_small(values | {'train.nonfinite.retries': 2, 'train.steps': 12})
     with pytest.raises(SystemExit, match='after 2 cuts of the rate; nothing of it'):
         train.train_and_evaluate(config, tmp_path)
-    said = [x for x in capsys.readouterr().out.splitlines() if 'going back' in x]
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if 'going back' in line]
     assert len(said) == 2 and said[1].endswith('0.5 of the rate (2 of 2)')
     assert 'going back to the checkpoint of step 6' in said[0]
+    rates = [line.split()[-2] for line in lines if line.startswith('conv1/kernel')]
+    assert rates == ['0.001', '0.0005', '0.00025']
     starts = json.loads((tmp_path / 'provenance.json').read_text())['starts']
     assert [start['rate_cuts'] for start in starts] == [0, 1, 2]
 
@@ -111,13 +138,11 @@ def watch(name='demo', **warn):
     velocity = {
         layer.name: {'bias': jax.numpy.full(3, 1e-6)} for layer in network.layers
     }
-    return health.Watch(config, network, 10), velocity
+    return health.Watch(config, network, 10, steps_per_schedule_epoch=10.0), velocity
 
 
-def check(watched, velocity, now, loss, epoch=0.0):
-    opt_state = ({'trace': velocity},)
-    scalars = {'train/loss': loss, 'train/epoch': epoch}
-    watched.check(now, scalars, opt_state)
+def check(watched, velocity, now, loss):
+    watched.check(now, {'train/loss': loss}, ({'trace': velocity},))
 
 
 def test_a_flat_loss_is_said_once(capsys):
@@ -157,12 +182,12 @@ def test_a_layer_that_is_frozen_is_not_dead(capsys):
 def test_a_layer_that_moves_from_here_on_is_not_dead_yet(capsys):
     watched, velocity = watch()
     velocity['conv1']['bias'] = jax.numpy.zeros(3)
-    for epoch, warns in ((2.0, False), (2.5, True)):  # of 20 and 25 steps of ten
+    for now, warns in ((20, False), (25, True)):  # epochs 1.9 and 2.4 of the schedule
         watched._config.optimizer.layer_rates = (
             ('conv1', 0.0, 0.0),
             ('conv1', 2.0, 0.2),
         )
-        check(watched, velocity, int(10 * epoch), 1.0, epoch=epoch)
+        check(watched, velocity, now, 1.0)
         assert bool(capsys.readouterr().err) == warns
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 import alexnet_jax
 from alexnet_jax import config as config_lib
 from alexnet_jax.configs import photos
+from alexnet_jax.run import config_file
+from alexnet_jax.system import config_arguments
 from tests.conftest import run_here
 
 
@@ -90,6 +92,19 @@ def test_a_wrong_folder_or_source_is_one_line(tmp_path):
         complete(make_folder(tmp_path, 4, ('validation', 'test')))
     with pytest.raises(ValueError, match=r"data\.source='cifar10'"):
         complete(tmp_path, **{'data.source': 'cifar10'})
+
+
+def test_a_run_of_torchvisions_net_gives_its_scale_and_lacks_a_norm(tmp_path):
+    other = config_arguments.load(config_arguments.to_file('one_tower:torchvision'))
+    (tmp_path / 'run').mkdir()
+    content = json.dumps(config_file.to_json(other))
+    (tmp_path / 'run' / 'config.json').write_text(content)
+    folder = make_folder(tmp_path / 'photos', 12)
+    given = {'init.workdir': str(tmp_path / 'run')}
+    config, _ = complete(folder, **given)
+    assert config.data.scale == other.data.scale and len(config.data.scale) == 3
+    with pytest.raises(ValueError, match=r'config\.model\.lrn\.k: the network of'):
+        complete(folder, **given, **{'model.lrn.k': 1.0})
 
 
 def test_the_command_goes_on_from_the_layers_of_another_run_and_says_so(

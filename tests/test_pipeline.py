@@ -311,7 +311,7 @@ def test_mean_is_the_centre_of_the_mean_image_or_all_of_it_or_its_colour(prepare
     np.testing.assert_array_equal(centre, dataset.mean_image[1:-1, 1:-1])
     data.mean = 'crop'
     whole = augment.mean_to_subtract(dataset.mean_image, data)
-    np.testing.assert_array_equal(whole, dataset.mean_image)
+    np.testing.assert_array_equal(whole, dataset.mean_image[None])
     data.mean = 'colour'
     colour = augment.mean_to_subtract(dataset.mean_image, data)
     assert colour.shape == centre.shape and np.ptp(colour, (0, 1)).max() == 0

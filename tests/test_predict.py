@@ -1,9 +1,12 @@
 """`predict` on files and folders, and `export_workdir`."""
 
 import csv
+import errno
 import io
 import itertools
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -97,6 +100,8 @@ def test_a_bad_file_is_named_and_the_others_are_done(workdir, folder, tmp_path):
     (tmp_path / 'bad.jpg').write_bytes(b'junk')
     (tmp_path / 'cut.png').write_bytes((folder / 'star/c.png').read_bytes()[:200])
     (tmp_path / 'gone.png').symlink_to('nowhere.png')
+    (tmp_path / 'loop').symlink_to('loop')  # to itself, as the next
+    (tmp_path / 'loop.png').symlink_to('loop.png')
     missing = tmp_path / 'missing.png'
     done = predict(workdir, tmp_path, missing, folder / 'ring', '--format=csv')
     assert done.status == 1
@@ -104,11 +109,31 @@ def test_a_bad_file_is_named_and_the_others_are_done(workdir, folder, tmp_path):
     *skipped, last = done.err.splitlines()
     assert [line.split()[1] for line in skipped] == [
         f'{tmp_path / name}:'
-        for name in ('bad.jpg', 'cut.png', 'gone.png', 'missing.png')
+        for name in ('bad.jpg', 'cut.png', 'gone.png', 'loop.png', 'missing.png')
     ]
     assert last == (
-        'error: 4 of 6 files could not be read, see above; the others are done'
+        'error: 5 of 7 files could not be read, see above; the others are done'
     )
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_done(
+    folder, tmp_path, monkeypatch
+):
+    for name in ('mine', 'yours'):
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / 'star/c.png', tmp_path / name)
+    plain = os.scandir
+
+    def scandir(path):
+        if Path(path).name == 'yours':  # root may read any
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, 'scandir', scandir)
+    stored = images.Stored(size=8, fit='crop', encoding='raw', jpeg_quality=95)
+    good, bad = photographs.read(photographs.find([tmp_path]), stored, ahead=2)
+    assert good.path.name == 'c.png' and not good.problem
+    assert bad.path.name == 'yours' and bad.problem == 'Permission denied'
 
 
 def test_a_mistake_leaves_the_files_that_are_there(workdir, folder, tmp_path):

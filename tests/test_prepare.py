@@ -31,6 +31,7 @@ from alexnet_jax.data import (
     folders,
     images,
     metadata,
+    names,
     pipeline,
     prepare,
     prepared,
@@ -946,7 +947,35 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path):
         with open(os.fsencode(directory) + b'/\xff.png', 'wb') as file:
             file.write(encode(photograph(4, 4), 'PNG'))
     data = tiny_config(tmp_path, data_dir=str(tmp_path / 'photos'))
-    assert prepare.open_prepared(data).split_sizes == {'train': 2}
+    dataset = prepare.open_prepared(data)
+    assert dataset.split_sizes == {'train': 2}
+    named = ['train/cat/\ufffd.png', 'train/dog/\ufffd.png']
+    assert sorted(names.of_split(dataset, data, 'train')) == named
+
+
+def test_damaged_files_whose_names_are_not_utf8_are_listed(tmp_path):
+    for name in ('cat', 'dog'):
+        directory = tmp_path / 'photos' / 'train' / name
+        directory.mkdir(parents=True)
+        (directory / 'a.png').write_bytes(encode(photograph(4, 4), 'PNG'))
+        with open(os.fsencode(directory) + b'/\xff.png', 'wb') as file:
+            file.write(b'junk')
+    data = tiny_config(tmp_path, data_dir=str(tmp_path / 'photos'))
+    with pytest.raises(ValueError, match=r'2 images .* cannot be decoded'):
+        prepare.prepare(data, prepare.open_source(data))
+
+
+def test_an_image_that_is_left_out_takes_no_other_with_it(tmp_path):
+    for name in ('cat', 'dog'):
+        directory = tmp_path / 'photos' / 'train' / name
+        directory.mkdir(parents=True)
+        (directory / 'a.png').write_bytes(encode(photograph(4, 4), 'PNG'))
+        (directory / 'a.png copy.png').write_bytes(b'junk')
+    data = tiny_config(tmp_path, data_dir=str(tmp_path / 'photos'))
+    prepare.prepare(data, prepare.open_source(data), skip_bad=True)
+    dataset = prepare.open_prepared(data)
+    found = sorted(names.of_split(dataset, data, 'train'))
+    assert found == ['train/cat/a.png', 'train/dog/a.png']
 
 
 # TFDS sets.

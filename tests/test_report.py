@@ -182,6 +182,16 @@ def test_another_folder_with_some_of_the_classes(whole_run, small, tmp_path):
     (row,) = json.loads((tmp_path / 'out.json').read_text())['rows']
     assert row['top1_error'] == pytest.approx(wrong / len(lines))
     assert row['classes'] == 10 and row['examples'] == len(lines)
+    # A folder of classes is divided; evaluate says of what this is a part.
+    divided = (
+        changes[0],
+        *as_flags(
+            {'data_dir': tmp_path / 'set/holdout', 'test_split': 'test'}, 'config.data'
+        ),
+        changes[-1],
+    )
+    done = evaluate(whole_run['workdir'], '--split=test', *divided, *arguments[-2:])
+    assert done.status == 0 and ', test 1' in done.err, done
     stranger = tmp_path / 'set' / 'holdout' / 'pentagon'
     stranger.mkdir()
     Image.fromarray(batch['image'][0]).save(stranger / 'a.png')

@@ -189,10 +189,13 @@ def test_mean_under_the_crop_is_cut_and_mirrored_with_it():
     mean = rng.normal(120, 9, (SIZE + 8, SIZE + 8, 3)).astype(np.float32)
     images = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
     corner, mirrored = np.array([[3, 5], [8, 0]]), np.array([False, True])
-    less = step.subtract_mean(jnp.asarray(images), mean, corner, mirrored)
+    less = step.subtract_mean(jnp.asarray(images), mean[None], corner, mirrored)
     first = mean[3 : 3 + SIZE, 5 : 5 + SIZE]
     second = mean[8 : 8 + SIZE, :SIZE][:, ::-1]
     np.testing.assert_allclose(less[0], images[0] - first, atol=1e-4)
     np.testing.assert_allclose(less[1], images[1] - second, atol=1e-4)
     centre = step.subtract_mean(jnp.asarray(images), first, corner, mirrored)
     np.testing.assert_allclose(centre, images - first, atol=1e-4)
+    # Of images that are not cropped it is mirrored too.
+    less = step.subtract_mean(jnp.asarray(images), first[None], 0 * corner, mirrored)
+    np.testing.assert_allclose(less[1], images[1] - first[:, ::-1], atol=1e-4)

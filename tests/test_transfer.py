@@ -76,6 +76,10 @@ def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp
     (best,) = json.loads(line)['top']
     assert best['class'] == weights.class_names[log_probabilities.argmax()]
     assert best['probability'] == pytest.approx(np.exp(log_probabilities.max()), 0.1)
+    classes.write_bytes(b'\xe9clair\n')
+    latin = ('alexnet_jax.weights', 'inspect', path, f'--classes={classes}')
+    assert 'classes.txt is not UTF-8' in run_here(*latin).error
+    classes.write_text('\n'.join(weights.class_names))
     # A second import into the same folder would hide the first.
     into = ('alexnet_jax.weights', 'import', path, f'--classes={classes}')
     assert 'is there already' in run_here(*into, f'--workdir={workdir}').error

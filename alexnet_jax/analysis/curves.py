@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.analysis import drawing
+
 BLUE, ORANGE, GREY = '#2b6cb0', '#c05621', '#4a5568'
 # Okabe and Ito's, which the colour-blind can tell apart.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
@@ -67,17 +69,7 @@ def plot_curves(runs: Mapping[str, Metrics], path: str | Path) -> None:
     Raises:
       ValueError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends import backend_agg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ValueError(
-            'curves need matplotlib; install it with: make install-dev (a checkout) or '
-            'pip install matplotlib'
-        ) from None
-
-    figure = Figure(figsize=(9, 3.8), dpi=160, layout='constrained')
-    backend_agg.FigureCanvasAgg(figure)
+    figure = drawing.figure(9, 3.8)
     title = next(iter(runs)) if len(runs) == 1 else ''
     figure.suptitle(title, x=0.01, ha='left', fontsize=11, color=GREY)
     counted = all(_epochs_per_step(metrics)[1] for metrics in runs.values())

@@ -1,6 +1,7 @@
 """Several networks together, as the paper's entries of five and seven were (§6)."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.analysis import prediction
-from alexnet_jax.run import trained
+from alexnet_jax.run import data_changes, trained
 
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py
 
@@ -92,12 +93,20 @@ def evaluate(
     Raises:
       ValueError: a workdir holds no run, or the runs do not see the same examples.
     """
+    changes = changes or {}
     networks = [trained.load(workdir, which=which) for workdir in workdirs]
     splits = [prediction.open_split(network, split, changes) for network in networks]
-    members = [
-        prediction.predict(network, of_network, views)
-        for network, of_network in zip(networks, splits, strict=True)
-    ]
+    validation = None  # opened before the work, which it could end
+    if len(networks) > 1:
+        validation = _validation_splits(networks, splits, split, changes)
+
+    def predict(splits: Sequence[prediction.Split]) -> list[prediction.Predictions]:
+        return [
+            prediction.predict(network, of_network, views)
+            for network, of_network in zip(networks, splits, strict=True)
+        ]
+
+    members = predict(splits)
     rows: list[dict[str, object]] = [
         {
             'network': f'{n.workdir.name} (step {n.step})',
@@ -108,24 +117,48 @@ def evaluate(
     if len(networks) == 1:
         return Evaluation(rows, members[0], splits[0], networks[0].class_names)
     check_same_examples(networks, members)
-    on_validation = members
-    if split != 'validation' or changes:
-        on_validation = [
-            prediction.predict(n, prediction.open_split(n, 'validation'), views)
-            for n in networks
-        ]
-    check_same_examples(networks, on_validation)
-    on_it = on_validation is members
-    note = ', searched on this split' if on_it else ', searched'
     equal = [1.0] * len(members)
-    for name, weights in (
-        ('ensemble, equal weights', equal),
-        (f'ensemble{note}', search_weights(on_validation)),
-    ):
+    ensembles = {'ensemble, equal weights': equal}
+    if validation is splits:
+        ensembles['ensemble, searched on this split'] = search_weights(members)
+    elif validation:
+        on_validation = predict(validation)
+        check_same_examples(networks, on_validation)
+        ensembles['ensemble, searched'] = search_weights(on_validation)
+    for name, weights in ensembles.items():
         row = prediction.errors(logarithms(members, weights), members[0].labels)
         rows.append({'network': name, 'weights': weights, **row})
     together = prediction.Predictions(logarithms(members, equal), members[0].labels)
     return Evaluation(rows, together, splits[0], networks[0].class_names)
+
+
+def _validation_splits(
+    networks: Sequence[trained.Trained],
+    splits: Sequence[prediction.Split],
+    split: str,
+    changes: Mapping[str, Any],
+) -> Sequence[prediction.Split] | None:
+    """What weights are searched on: the runs' own validation images.
+
+    Returns:
+      `splits` themselves where they are those; None, with a warning, where the runs'
+      validation images are not there.
+    """
+    moved = [data_changes.of_place(changes, n.config.data.source) for n in networks]
+    if split == 'validation' and all(of_place == changes for of_place in moved):
+        return splits
+    try:
+        return [
+            prediction.open_split(network, 'validation', of_place)
+            for network, of_place in zip(networks, moved, strict=True)
+        ]
+    except ValueError as error:
+        print(
+            'warning: weights are not searched, as the validation images of the runs '
+            f'are not there: {error}',
+            file=sys.stderr,
+        )
+        return None
 
 
 def check_same_examples(

@@ -112,7 +112,7 @@ def write(
 def _rows(
     pictures: Sequence[Photograph], class_names: Sequence[str]
 ) -> dict[str, list[str]]:
-    rows = {'image': [str(picture.path) for picture in pictures]}
+    rows = {'image': [photographs.name(picture.path) for picture in pictures]}
     classes = [class_names[p.label] for p in pictures if p.label is not None]
     if classes:
         rows['class'] = classes

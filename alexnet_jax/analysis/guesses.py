@@ -5,7 +5,6 @@ import dataclasses
 import io
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -100,7 +99,7 @@ def count(paths: Sequence[Path]) -> Counted:
     """
     total = widest = 0
     for path in photographs.find(paths):
-        total, widest = total + 1, max(widest, len(name(path)))
+        total, widest = total + 1, max(widest, len(photographs.name(path)))
     return Counted(total, widest)
 
 
@@ -155,7 +154,8 @@ def write(
             if isinstance(guess, Problem):
                 bad += 1
                 bar.write(
-                    f'skipped {name(guess.path)}: {guess.reason}', file=sys.stderr
+                    f'skipped {photographs.name(guess.path)}: {guess.reason}',
+                    file=sys.stderr,
                 )
                 continue
             bar.write(line(guess), file=file, end='')
@@ -163,11 +163,6 @@ def write(
             if len(kept) < sum(i <= index for i in wanted):
                 kept.append(guess)
     return kept, bad
-
-
-def name(path: Path) -> str:
-    """A path as text; bytes that are no UTF-8 become question marks."""
-    return os.fsencode(path).decode(errors='replace')
 
 
 Line = Callable[[Guess | None], str]  # None: the heading
@@ -181,7 +176,7 @@ def _table(names: Sequence[str], top: int, width: int) -> Line:
             cells = ['file'.ljust(width)]
             cells += [f'{i + 1}'.ljust(of_name + 8) for i in range(top)]
         else:
-            cells = [name(guess.path).ljust(width)]
+            cells = [photographs.name(guess.path).ljust(width)]
             for best, p in zip(guess.classes, guess.probabilities, strict=True):
                 cells.append(f'{names[best].ljust(of_name)} {p:7.2%}')
         return '  '.join(cells).rstrip() + '\n'
@@ -197,7 +192,7 @@ def _csv(names: Sequence[str], top: int) -> Line:
             cells += [f'{what}_{i}' for i in ranks for what in ('class', 'probability')]
         else:
             pairs = zip(guess.classes, guess.probabilities, strict=True)
-            cells = [name(guess.path), guess.label]
+            cells = [photographs.name(guess.path), guess.label]
             cells += itertools.chain(*((names[c], f'{p:.6g}') for c, p in pairs))
         text = io.StringIO()
         csv.writer(text, lineterminator='\n').writerow(cells)
@@ -212,7 +207,7 @@ def _jsonl(names: Sequence[str]) -> Line:
             return ''
         pairs = zip(guess.classes, guess.probabilities.tolist(), strict=True)
         content = {
-            'file': name(guess.path),
+            'file': photographs.name(guess.path),
             'label': guess.label or None,
             'top': [{'class': names[c], 'probability': p} for c, p in pairs],
         }

@@ -1,6 +1,7 @@
 """Class probabilities of every example of a split, with one view or ten."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ class Predictions:
     log_probabilities: np.ndarray  # f32[N, classes]
     labels: np.ndarray  # i32[N]
 
-    @property
+    @functools.cached_property
     def probabilities(self) -> np.ndarray:
         """f32[N, classes]."""
         return np.exp(self.log_probabilities)
@@ -113,8 +114,16 @@ def open_split(
         for base in splits.base_splits(name):
             next(iter(source.rows(base, 0, 1).read()), None)
     dataset = prepare.open_prepared(data)
+    if changes:
+        print_notes(dataset)
     labels = matched_labels(dataset.class_names, network.class_names, data.source)
     return Split(dataset, data, name, labels)
+
+
+def print_notes(dataset: prepare.PreparedDataset) -> None:
+    """Says what is odd about other images, such as a folder that was divided."""
+    for note in dataset.notes:
+        print(f'note: {note}', file=sys.stderr)
 
 
 def matched_labels(

@@ -116,15 +116,15 @@ def mean_to_subtract(mean_image: np.ndarray, data: ConfigDict) -> np.ndarray:
     """What `step.subtract_mean` takes from the crops.
 
     As in 2012 the centre of the mean image, f32[crop, crop, 3], from every crop
-    wherever it lies; or all of it, f32[stored, stored, 3], for the part under each; or
-    its mean colour everywhere, f32[crop, crop, 3] (torchvision).
+    wherever it lies; or all of it, f32[1, stored, stored, 3], for the part under each;
+    or its mean colour everywhere, f32[crop, crop, 3] (torchvision).
 
     Args:
       mean_image: f32[stored, stored, 3].
       data: config.data.
     """
     if data.mean == 'crop':
-        return mean_image
+        return mean_image[None]
     if data.mean == 'colour':
         colour = mean_image.mean((0, 1), np.float64).astype(np.float32)
         return np.tile(colour, (data.crop_size, data.crop_size, 1))

@@ -1,9 +1,18 @@
 """What each example of a prepared split is called where it comes from."""
 
+from pathlib import Path
+
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import folders, pipeline, prepare, prepared, sources
+from alexnet_jax.data import (
+    folders,
+    photographs,
+    pipeline,
+    prepare,
+    prepared,
+    sources,
+)
 
 
 def of_split(
@@ -44,15 +53,17 @@ def _of_records(
     path = prepared.statistics(dataset.directory, split)
     left_out = prepared.read_sums(path, dataset.stored_size)['undecodable'].tolist()
     count = dataset.split_sizes[split] + len(left_out)
-    names = keys = [f'{split}[{i}]' for i in range(count)]
+    names = [f'{split}[{i}]' for i in range(count)]
+    begins = [(f'{key}: ', f'{key} ') for key in names]
     if isinstance(source, folders.FolderSource) and source.split_sizes[split] == count:
         place = source.places[split]
         paths = source.files[split].paths(0, count)
-        names = [f'{place}/{path}' if place else path for path in paths]
-        keys = [f'{(source.directory / place).name}/{path}' for path in paths]
+        names = [photographs.name(Path(place, path)) for path in paths]
+        # A file's name may go on with a space.
+        begins = [(f'{(source.directory / place).name}/{path}: ',) for path in paths]
     # Each line on an image that was left out begins with its key.
     return [
         name
-        for name, key in zip(names, keys, strict=True)
-        if not any(line.startswith((f'{key}: ', f'{key} ')) for line in left_out)
+        for name, begin in zip(names, begins, strict=True)
+        if not any(line.startswith(begin) for line in left_out)
     ]

@@ -61,14 +61,30 @@ def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
     if real in seen:  # a link to a folder above
         return
     seen.add(real)
-    with os.scandir(folder) as found:
-        visible = sorted((e.name, e.is_dir()) for e in found if e.name[0] != '.')
+    try:
+        with os.scandir(folder) as found:
+            visible = sorted((e.name, _is_folder(e)) for e in found if e.name[0] != '.')
+    except OSError:
+        yield folder  # `read` says what is wrong with it
+        return
     for name, is_folder in visible:
         if not is_folder and name.lower().endswith(entries.SUFFIXES):
             yield folder / name
     for name, is_folder in visible:
         if is_folder:
             yield from _below(folder / name, seen)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def name(path: Path) -> str:
+    """A path as text; bytes that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode(errors='replace')
 
 
 def read(
@@ -114,6 +130,8 @@ def _read(file: Path, stored: images.Stored) -> Photograph:
     try:
         if not file.exists():
             return Photograph(file, None, 'there is no such file or folder')
+        if file.is_dir():
+            os.scandir(file).close()  # one of `find` cannot be read
         if not file.is_file():  # a pipe would be waited for
             return Photograph(file, None, 'not a file')
         encoded = file.read_bytes()

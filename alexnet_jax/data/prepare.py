@@ -255,7 +255,8 @@ def _report_undecodable(
     if not undecodable:
         report.unlink(missing_ok=True)  # of an earlier attempt
         return
-    report.write_text('\n'.join(undecodable) + '\n')
+    lines = '\n'.join(undecodable) + '\n'  # of names that need not be UTF-8
+    report.write_text(lines, encoding='utf-8', errors='backslashreplace')
     if len(undecodable) == source.split_sizes[split]:
         raise ValueError(
             f'no image of the split {split!r} of {source.name} can be decoded, e.g. '

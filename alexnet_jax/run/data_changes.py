@@ -5,14 +5,45 @@
 The command has `--workdir` and no `--config`: the config is the workdir's.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax.run import config_file
 from alexnet_jax.system import command_line
 
+# Of config.data, what says how images are read and not which.
+HOW = ('prepared_dir', 'download', 'auto_prepare_gb', 'threads', 'prefetch_batches')
 # By the keys of config.data; `parse_flags` fills it, as absl does its FLAGS.
 CHANGES: dict[str, Any] = {}
+
+
+def name(changes: Mapping[str, Any]) -> str:
+    """What the name of a result begins with: '' of the run's own images.
+
+    Other images get a name of their own, so that their result never takes the place of
+    the run's.
+    """
+    which = {key: value for key, value in changes.items() if key not in HOW}
+    if not which:
+        return ''
+    digest = hashlib.sha256(json.dumps(which, sort_keys=True).encode()).hexdigest()
+    source = re.sub(r'\W+', '_', str(which.get('source', 'other')))
+    return f'{source}-{digest[:8]}-'
+
+
+def of_place(changes: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The changes that say where the same images are now, of a run on `source`.
+
+    A TFDS set is the same wherever it lies; the images of a folder are those of the
+    folder that is named.
+    """
+    if changes.get('source', source) != source:
+        return {}
+    keys = HOW if source == 'folder' else (*HOW, 'data_dir')
+    return {key: value for key, value in changes.items() if key in keys}
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

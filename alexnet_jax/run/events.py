@@ -32,15 +32,16 @@ def rewind(workdir: Path, keeps: Callable[[str, int], bool] | None) -> Points:
         if keeps is None:
             path.unlink()
             continue
-        content, changed, points = b'', False, 0
+        records, changed, points = [], False, 0
         for record, tags, step in _events(path):
             # One event of ours has the points of one tag; the first has none.
             stays = all(keeps(tag, step) and (tag, step) not in kept for tag in tags)
             if stays:
-                content += record
+                records.append(record)
                 points += len(tags)
                 kept |= {(tag, step) for tag in tags}
             changed |= not stays
+        content = b''.join(records)
         if not points:
             path.unlink()
         elif changed or len(content) != path.stat().st_size:

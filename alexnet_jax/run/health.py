@@ -34,10 +34,19 @@ class Watch:
       config: of the run.
       network: that is trained.
       num_classes: of the data set.
+      steps_per_schedule_epoch: see `progress.RunLength`; `optimizer.layer_rates` count
+        in these epochs.
     """
 
-    def __init__(self, config: ConfigDict, network: Network, num_classes: int):
+    def __init__(
+        self,
+        config: ConfigDict,
+        network: Network,
+        num_classes: int,
+        steps_per_schedule_epoch: float,
+    ):
         self._config = config
+        self._steps_per_epoch = steps_per_schedule_epoch
         self._layers = [layer.name for layer in network.layers[:-1]]
         self._flat_loss = math.log(num_classes)
         self._flat_since: int | None = None
@@ -79,7 +88,7 @@ class Watch:
         if warn.dead_layers and 'dead_layers' not in self._said:
             # That of the update just made: a layer that moves from here on has had no
             # gradient yet.
-            epoch = scalars['train/epoch'] * (now - 1) / now
+            epoch = (now - 1) / self._steps_per_epoch
             if dead := self._dead(opt_state, epoch):
                 self._warn(
                     'dead_layers',

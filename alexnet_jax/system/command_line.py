@@ -197,13 +197,13 @@ def _name(file: str) -> str:
 
 
 def local_path(flag: str, value: str | Path) -> Path:
-    """A path that a flag names; a URL ends the program with one line."""
+    """A path that a flag names, with `~` as home; a URL ends the program."""
     if re.match(r'\w+://', str(value)):
         sys.exit(
             f'error: --{flag}={value}: URLs are not written to; give a folder of this '
             'machine (or of a file system that is mounted on it)'
         )
-    return Path(value)
+    return Path(value).expanduser()  # bash leaves the ~ of --workdir=~/runs to us
 
 
 def check_output(flag: str, value: str | Path) -> None:
@@ -286,8 +286,8 @@ def _output_is_cut_off() -> bool:
     return any(event & gone for _, event in watched.poll(0))
 
 
-def _one_line(error: Exception) -> str:
-    text = (
-        error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-    )
+def _one_line(error: ValueError) -> str:
+    first = error.args[0] if error.args else ''
+    whole = isinstance(error, UnicodeError) or not isinstance(first, str)
+    text = str(error) if whole else first
     return ' '.join(text.split())
