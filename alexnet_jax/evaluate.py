@@ -4,8 +4,8 @@
 
 Ten views are the paper's (§4.1): the four corners and the centre, each with its mirror,
 probabilities averaged. Several workdirs make an ensemble: once with equal weights, once
-with weights searched on the validation split, as the released source did. Prints a
-table and writes it as JSON.
+with weights searched on the validation split, as the released source did, where that
+is there. Prints a table and writes it as JSON.
 
     python -m alexnet_jax.evaluate --workdir=runs/a --report=report --split=test
 
@@ -30,7 +30,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax import mesh as mesh_lib
-from alexnet_jax.analysis import ensembles, report, submission, views
+from alexnet_jax.analysis import ensembles, prediction, report, submission, views
 from alexnet_jax.data import sources
 from alexnet_jax.run import config_file, data_changes, progress
 from alexnet_jax.system import (
@@ -77,7 +77,6 @@ def main(argv: Sequence[str]) -> None:
     if _VIEWS.value not in (1, 10):
         raise SystemExit(f'error: --views={_VIEWS.value}: expected 1 or 10')
     changes = data_changes.CHANGES
-    name = f'{data_changes.name(changes)}{_SPLIT.value}-{_VIEWS.value}view'
     out, folder, predictions = (
         command_line.local_path(flag, value) if value else None
         for flag, value in (
@@ -86,8 +85,6 @@ def main(argv: Sequence[str]) -> None:
             ('predictions', _PREDICTIONS.value),
         )
     )
-    guesses = out or workdirs[0] / f'submission-{name}.txt'
-    out = out or workdirs[0] / f'evaluation-{name}.json'
     mesh_lib.request_cpu_devices(2)
     compilation_cache.enable()
     with command_line.user_errors():
@@ -95,9 +92,13 @@ def main(argv: Sequence[str]) -> None:
             report.check(folder)
         if predictions:
             report.check_predictions(predictions)
-        for workdir in workdirs:
-            config = config_file.read(workdir.absolute())
+        configs = [config_file.read(workdir.absolute()) for workdir in workdirs]
+        for config in configs:
             views.warn_without_mirrors(config, _VIEWS.value)
+        other_images = data_changes.name(changes, configs[0].data)
+        name = f'{other_images}{_SPLIT.value}-{_VIEWS.value}view'
+        guesses = out or workdirs[0] / f'submission-{name}.txt'
+        out = out or workdirs[0] / f'evaluation-{name}.json'
         command_line.check_output('out', out)
         try:
             evaluation = ensembles.evaluate(
@@ -120,6 +121,8 @@ def main(argv: Sequence[str]) -> None:
         if changes:
             content['config.data'] = changes
         files.write_json(out, content)
+        if other_images:
+            prediction.print_notes(evaluation.split)
         print(table(evaluation.rows))
         if folder:
             print('\n' + report.write(evaluation, folder) + '\n')

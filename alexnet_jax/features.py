@@ -54,12 +54,14 @@ def main(argv: Sequence[str]) -> None:
             count, pictures = features.files_of(trained, paths)
         else:
             # It imports TensorFlow, which files do not need.
-            from alexnet_jax.analysis import prepared_split
+            from alexnet_jax.analysis import prediction, prepared_split
 
             pictures = prepared_split.open_split(
                 trained, _SPLIT.value, data_changes.CHANGES
             )
             count = pictures.count
+            if data_changes.of_images(data_changes.CHANGES, trained.config.data):
+                prediction.print_notes(pictures.split)
         written, bad = features.write(
             trained,
             taps,

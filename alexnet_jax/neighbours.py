@@ -54,12 +54,15 @@ def main(argv: Sequence[str]) -> None:
         from alexnet_jax.analysis import (
             neighbour_picture,
             neighbour_search,
+            prediction,
             prepared_split,
         )
 
         train = prepared_split.open_split(
             trained, 'train', data_changes.CHANGES, _LIMIT.value
         )
+        if data_changes.of_images(data_changes.CHANGES, trained.config.data):
+            prediction.print_notes(train.split)
         if not _SPLIT.value:
             _, queries = features.files_of(trained, paths)
         else:

@@ -18,6 +18,7 @@ from alexnet_jax.system import signals
 if __name__ == '__main__':
     signals.listen(goes_on=True)
 
+import numpy as np
 from absl import app, flags, logging
 
 from alexnet_jax import config
@@ -73,7 +74,8 @@ def main(argv: Sequence[str]) -> None:
         more = f', {left_out:,} left out, listed in {listed}' if left_out else ''
         print(f'{split}: {count:,} images{more}')
     print(f'classes: {dataset.num_classes}')
-    colour = ', '.join(f'{c:.1f}' for c in dataset.mean_image.mean((0, 1)))
+    means = dataset.mean_image.mean((0, 1), np.float64)
+    colour = ', '.join(f'{mean:.1f}' for mean in means)
     print(f'mean colour (RGB): {colour}')
     print('\n'.join(about))
     if not _PARTIAL.value and any(prepare.differences_from_published(dataset, data)):

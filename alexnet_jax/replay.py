@@ -67,7 +67,8 @@ def replay(dump: Dump) -> str:
             except nonfinite.NonFiniteLossError as error:
                 raise ValueError(
                     f'{error}, sooner than in the run, whose loss was not finite at '
-                    f'step {step}: other devices or versions round otherwise'
+                    f'step {step}; replay with the devices and versions of the run, '
+                    f'which {workdir.parent.parent}/provenance.json names'
                 ) from None
         return _make_step(dump)
 
@@ -86,7 +87,8 @@ def _make_step(dump: Dump) -> str:
     state = restored[0] if restored else train.first_state(config, training)
     if int(state.step) != step - 1:
         raise ValueError(
-            f'{dump.folder} stands at step {int(state.step)}, not before {step}'
+            f'{dump.folder} stands at step {int(state.step)}, not before {step}; start '
+            'the run again, which leaves a new one'
         )
     batches = pipeline.train_batches(
         dataset,

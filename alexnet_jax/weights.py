@@ -11,6 +11,7 @@ it as one that was trained here. docs/weights.md has the formats, and what each 
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,20 @@ def main(argv: Sequence[str]) -> None:
 def read(source: Path) -> Weights:
     """The weights of a workdir, a checkpoint or a file, with what the flags add."""
     absolute = source.absolute()
-    if (source / 'checkpoints').is_dir() or (source / 'best').is_dir():
+    of_file = {'from': _FROM, 'network': _NETWORK, 'mean': _MEAN, 'prototxt': _PROTOTXT}
+    of_step = (source / 'meta').is_dir() and absolute.parent.name in (
+        'checkpoints', 'best',
+    )  # fmt: skip
+    of_run = (source / 'checkpoints').is_dir() or (source / 'best').is_dir()
+    given = [flag for flag, value in of_file.items() if value.value]
+    if given and (of_run or of_step):
+        raise ValueError(
+            f'--{given[0]} is of a file of weights; {source} is of a run, which has '
+            'its network and its mean image: leave it out'
+        )
+    if of_run:
         weights = transfer.weights_of(source, which=_CHECKPOINT.value)
-    elif (source / 'meta').is_dir() and absolute.parent.name in ('checkpoints', 'best'):
+    elif of_step:
         step = f'{absolute.parent.name}/{absolute.name}'
         if not absolute.name.isdecimal():  # one that was set aside
             raise ValueError(f'{source} is no step: its name is no number')
@@ -90,8 +102,8 @@ def read(source: Path) -> Weights:
             source,
             _FROM.value,
             network=_NETWORK.value,
-            mean=_MEAN.value,
-            prototxt=_PROTOTXT.value,
+            mean=os.path.expanduser(_MEAN.value),
+            prototxt=os.path.expanduser(_PROTOTXT.value),
         )
     if not _CLASSES.value:
         return weights
@@ -101,7 +113,9 @@ def read(source: Path) -> Weights:
     try:
         names = file.read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f'--classes={file} is not UTF-8: {error}') from None
+        raise ValueError(
+            f'--classes={file} is not UTF-8 ({error}); save it as UTF-8, a name a line'
+        ) from None
     return dataclasses.replace(weights, class_names=tuple(names))
 
 

@@ -89,7 +89,13 @@ def complete(config: ConfigDict, given: Mapping[str, Any]) -> str:
     if lacking := given.keys() - dict(config_lib.flat(config)).keys():
         raise ValueError(
             f'config.{min(lacking)}: the network of {config.init.workdir}, which this '
-            'run takes, has no such key'
+            'run takes, has no such key; leave it out'
+        )
+    if isinstance(config.data.scale, tuple) and 'data.scale' in given:
+        raise ValueError(
+            f'config.data.scale={given["data.scale"]}: the network of '
+            f'{config.init.workdir}, which this run takes, has a scale for each '
+            'channel; leave it out'
         )
     config.update_from_flattened_dict(given)
     train, rate = config.train, config.optimizer.learning_rate

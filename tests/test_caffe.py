@@ -1,5 +1,7 @@
 """Caffe's files against OpenCV, which runs them, and against Google's protobuf."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,11 @@ from alexnet_jax.formats import (
     prototxt,
     registry,
 )
-from alexnet_jax.formats.weights import UnknownNetworkError, array_digest
+from alexnet_jax.formats.weights import (
+    UnknownNetworkError,
+    array_digest,
+    one_colour,
+)
 from tests import reference_caffe
 from tests.conftest import run_here
 from tests.formats import bit_equal, make_weights
@@ -72,7 +78,11 @@ def test_opencv_runs_what_we_write_and_answers_as_we_do(written):
 def test_a_round_trip_keeps_every_bit(written):
     name, weights, path = written
     again = registry.read(path, mean=str(path.with_suffix('.binaryproto')))
-    assert bit_equal(again, weights)
+    seen = weights.preprocessing
+    if seen.mean == 'colour':  # the rest of the mean image is lost
+        image = one_colour(seen.centre_mean[0, 0], seen.stored_size)
+        seen = dataclasses.replace(seen, mean_image=image)
+    assert bit_equal(again, dataclasses.replace(weights, preprocessing=seen))
     assert networks.named(again.table, but=['features']) == [name]
     assert again.network == weights.network
 
@@ -152,9 +162,10 @@ def test_a_prototxt_says_what_a_file_of_weights_alone_does_not(tmp_path):
     with pytest.raises(ValueError, match='no kernel_size'):
         registry.read(path)
     text = caffe._prototxt(weights.network, caffe_net.to_layers(weights.network))
-    (tmp_path / 'a.prototxt').write_text('# of a test\n' + text.replace('{ ', '{\n'))
-    again = registry.read(path, prototxt=str(tmp_path / 'a.prototxt'))
-    assert again.digest == weights.digest
+    for name in ('a.prototxt', 'deploy.txt'):
+        (tmp_path / name).write_text('# of a test\n' + text.replace('{ ', '{\n'))
+        again = registry.read(path, prototxt=str(tmp_path / name))
+        assert again.digest == weights.digest
     with pytest.raises(UnknownNetworkError, match='conv1/bias'):  # narrower than it
         registry.read(path, network='caffenet')
 
@@ -257,6 +268,32 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
 def test_a_prototxt_that_is_none_is_refused_by_line(text, says):
     with pytest.raises(ValueError, match=says):
         prototxt.read(text)
+
+
+def test_a_net_that_subtracts_one_colour_gives_caffe_that_colour(tmp_path):
+    weights = make_weights('one_tower:torchvision', width=0.125, fc=64)
+    image = np.random.default_rng(0).uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    seen = dataclasses.replace(weights.preprocessing, mean='colour', mean_image=image)
+    weights = dataclasses.replace(weights, preprocessing=seen)
+    registry.write(weights, tmp_path / 'a.caffemodel')
+    mean = caffe.read_mean(tmp_path / 'a.binaryproto')
+    np.testing.assert_allclose(
+        mean, np.broadcast_to(image.mean((0, 1), np.float64), mean.shape), rtol=1e-5
+    )
+
+
+def test_layers_that_change_no_number_are_passed_by():
+    def layer(name, kind, bottom, *top):
+        return {'name': [name], 'type': [kind], 'bottom': [bottom], 'top': list(top)}
+
+    chain = [
+        layer('conv', 'Convolution', 'data', 'conv'),
+        layer('split', 'Split', 'conv', 'a', 'b'),
+        layer('flatten', 'Flatten', 'a', 'flat'),
+        layer('fc', 'InnerProduct', 'flat', 'fc'),
+    ]
+    found = caffe_net.layers_of({'layer': chain})
+    assert [each.name for each in found] == ['conv', 'fc']
 
 
 def test_what_caffe_cannot_hold_is_not_written(tmp_path):

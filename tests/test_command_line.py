@@ -204,14 +204,13 @@ def test_every_commands_help_exits_with_0(command):
     assert done.status == 0 and 'usage: ' in done.out
 
 
-def test_a_path_may_begin_with_the_home(monkeypatch, tmp_path):
-    monkeypatch.setenv('HOME', str(tmp_path))
-    assert command_line.local_path('workdir', '~/runs') == tmp_path / 'runs'
-    for command in ('evaluate', 'figures', 'predict', 'export_workdir'):
-        words = ['--workdir=~/runs', '--output=~/out.csv', 'a.jpg']
-        kept = {'evaluate': 1, 'figures': 1, 'export_workdir': 2}.get(command, 3)
-        line = run_here(f'alexnet_jax.{command}', *words[:kept]).error
-        assert str(tmp_path / 'runs') in line, line
+@pytest.mark.parametrize(
+    ('number', 'says'),
+    [(errno.EACCES, 'cannot open a.pth: '), (errno.ENOSPC, 'cannot write a.pth: ')],
+)
+def test_an_error_of_the_disk_is_one_line(number, says):
+    with pytest.raises(SystemExit, match=says), command_line.user_errors():
+        raise OSError(number, os.strerror(number), 'a.pth')
 
 
 def test_the_package_lists_its_commands_without_importing_them():

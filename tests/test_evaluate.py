@@ -1,6 +1,7 @@
 """One view and ten, ensembles and their weights, layers taken from another run."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 
 from alexnet_jax import mesh, model, optimizer, train, train_state
 from alexnet_jax.analysis import ensembles, prediction
-from alexnet_jax.configs import six_conv
-from alexnet_jax.data import augment, pipeline, prepare
+from alexnet_jax.configs import paper, six_conv
+from alexnet_jax.data import augment, pipeline, prepare, sources
 from alexnet_jax.run import data_changes, trained
 from tests.conftest import network_of, run_here
 
@@ -96,23 +97,44 @@ def test_the_command_prints_a_table_and_writes_json(whole_run, tmp_path):
 
 
 def test_other_images_get_a_result_of_their_own():
-    assert data_changes.name({}) == data_changes.name({'prepared_dir': '/p'}) == ''
+    data = paper.get_config().data
+    data.source, data.data_dir, data.test_split = 'folder', '/own', 'test'
+    own = {'prepared_dir': '/p', 'data_dir': '/own/', 'test_split': 'test'}
+    assert data_changes.name({}, data) == data_changes.name(own, data) == ''
     given = (
         {'data_dir': '/a'},
         {'data_dir': '/b'},
         {'test_split': 'holdout'},
         {'source': 'imagenet_v2/matched-frequency'},
     )
-    names = {data_changes.name(changes) for changes in given}
+    names = {data_changes.name(changes, data) for changes in given}
     assert len(names) == 4 and not any('/' in name for name in names)
+    assert data_changes.name({'data_dir': '/a/'}, data) in names
 
 
 def test_a_tfds_set_may_move_and_a_folder_is_its_images():
+    data = paper.get_config().data
     moved = {'data_dir': '/a', 'download': True, 'test_split': 'x'}
-    of_set = data_changes.of_place(moved, 'cifar10')
-    assert of_set == {'data_dir': '/a', 'download': True}
-    assert data_changes.of_place(moved, 'folder') == {'download': True}
-    assert not data_changes.of_place(moved | {'source': 'folder'}, 'cifar10')
+    of_set = {'data_dir': '/a', 'download': True}
+    assert data_changes.of_place(moved, data) == of_set
+    assert data_changes.name(of_set, data) == ''
+    assert not data_changes.of_place(moved | {'source': 'folder'}, data)
+    data.source = 'folder'
+    assert data_changes.of_place(moved, data) == {'download': True}
+
+
+def test_an_ensemble_on_a_set_that_moved_searches_its_weights_there(
+    whole_run, small, tmp_path
+):
+    changes = {'data_dir': str(tmp_path), 'prepared_dir': small.data.prepared_dir}
+    shutil.copytree(small.data.data_dir, tmp_path, dirs_exist_ok=True)
+    workdirs = [whole_run['workdir']] * 2
+    for split, note in (('test', ', searched'), ('validation', ', searched on this')):
+        found = ensembles.evaluate(
+            workdirs, views=1, split=split, which='best', changes=changes
+        )
+        assert str(found.rows[-1]['network']).startswith(f'ensemble{note}')
+        assert found.split.data.data_dir == str(tmp_path)
 
 
 def test_without_validation_images_weights_are_not_searched(
@@ -122,7 +144,7 @@ def test_without_validation_images_weights_are_not_searched(
 
     def open_split(network, split, changes=None):
         if split == 'validation':
-            raise ValueError('no such folder')
+            raise sources.SourceNotFoundError('no such folder')
         return plain(network, split, changes)
 
     monkeypatch.setattr(prediction, 'open_split', open_split)
@@ -130,7 +152,21 @@ def test_without_validation_images_weights_are_not_searched(
     found = ensembles.evaluate(workdirs, views=1, split='test', which='best')
     names = [row['network'] for row in found.rows[2:]]
     assert names == ['ensemble, equal weights']
-    assert 'warning: weights are not searched' in capsys.readouterr().err
+    assert 'warning: no weights are searched' in capsys.readouterr().err
+
+
+def test_paths_may_begin_with_the_home(whole_run, tmp_path, monkeypatch):
+    (tmp_path / 'run').symlink_to(whole_run['workdir'])
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for command, flag, name in (
+        ('evaluate', 'out', 'errors.json'),
+        ('evaluate', 'predictions', 'all.csv'),
+        ('figures', 'output', 'curves.png'),
+    ):
+        done = run_here(
+            f'alexnet_jax.{command}', '--workdir=~/run', f'--{flag}=~/{name}'
+        )
+        assert done.status == 0 and (tmp_path / name).is_file(), done
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def simple_net(weights) -> dict:
                 'name': name,
                 'type': 'conv',
                 'weights': pair,
-                'pad': np.zeros((1, 4)),
+                'pad': np.reshape(row.get('padding', np.zeros(4)), (1, 4)) * 1.0,
                 'stride': np.full((1, 2), stride),
             }
         )
@@ -157,6 +157,20 @@ def test_another_norm_or_another_net_is_refused(weights, tmp_path):
     assert (
         'has param [5.0, 2.0' in run_here('alexnet_jax.weights', 'inspect', path).error
     )
+    norm['param'] = norm['param'] / [1, 2, 1, 1]
+    pool = next(x for x in net['layers'][0] if x['type'] == 'pool')
+    conv = [x for x in net['layers'][0] if x['type'] == 'conv'][1]
+    for layer, key, value, says in (
+        (pool, 'pool', [[2.0, 2.0]], 'has pool [2.0, 2.0], expected [3, 3]'),
+        (pool, 'method', 'avg', "pools by 'avg', expected max"),
+        (conv, 'pad', [[1.0] * 4], 'has pad [1.0'),
+    ):
+        before = dict(layer)
+        layer[key] = value
+        scipy.io.savemat(path, net)
+        assert says in run_here('alexnet_jax.weights', 'inspect', path).error
+        layer.clear()
+        layer.update(before)
     net['layers'] = net['layers'][:, :4]
     scipy.io.savemat(path, net)
     ended = run_here('alexnet_jax.weights', 'inspect', path)

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import build, memory, step
 from alexnet_jax import mesh as mesh_lib
+from alexnet_jax.data import augment
 from alexnet_jax.system import command_line
 from tests.conftest import load, network_of, run_here
 from tests.test_config import PARAMETERS
@@ -47,8 +48,9 @@ def check_against_the_compiler(config: ConfigDict) -> None:
     mesh, network = training.mesh, training.network
     devices, batch_size = mesh.size, config.train.batch_size
     wanted = memory.on_mesh(network, config, mesh)
-    size = network.image_size if config.data.mean == 'centre' else 256
-    mean = mesh_lib.put_everywhere(np.zeros((size, size, 3), np.float32), mesh)
+    whole = np.zeros((config.data.stored_size,) * 2 + (3,), np.float32)
+    mean = augment.mean_to_subtract(whole, config.data)
+    mean = mesh_lib.put_everywhere(mean, mesh)
     compiled = step.lower_train_step(
         training.train_step, training.abstract_state, batch_size, network.image_size,
         mesh, mean,

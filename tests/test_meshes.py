@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax import metrics, model, optimizer, step, train_state
+from alexnet_jax.data import augment
 from tests.conftest import load, network_of
 from tests.test_config import PARAMETERS
 
@@ -98,9 +99,7 @@ def run_on(config: ConfigDict, data: int, tower: int) -> dict[str, Any]:
     stored, size = config.data.stored_size, config.data.crop_size
     margin = (stored - size) // 2
     whole = np.random.default_rng(2).normal(120, 9, (stored, stored, 3))
-    mean = whole.astype(np.float32)
-    if config.data.mean != 'crop':
-        mean = mean[margin : margin + size, margin : margin + size]
+    mean = augment.mean_to_subtract(whole.astype(np.float32), config.data)
     mean = mesh_lib.put_everywhere(mean, mesh)
     losses, rates, norms = [], [], []
     for number, batch in enumerate(make_batches(config, STEPS)):

@@ -67,19 +67,26 @@ def clouds(rng, count, distance, size=400) -> probe.Examples:
     return probe.Examples(features, labels)
 
 
+def sklearn_error(train, held_out, test, strength) -> float:
+    """Of scikit-learn's model on all features of unit variance."""
+    from sklearn import linear_model
+
+    rows = train.features.reshape(len(train.labels), -1)
+    mean, deviation = rows.mean(0), rows.std(0)
+    deviation[deviation == 0] = 1
+    plain = linear_model.LogisticRegression(C=strength, max_iter=5000, tol=1e-6)
+    plain.fit((rows - mean) / deviation, train.labels)
+    others = test.features.reshape(len(test.labels), -1)
+    return float(np.mean(plain.predict((others - mean) / deviation) != test.labels))
+
+
 def test_a_probe_is_logistic_regression_on_all_features():
     """More features than images: by way of the basis it is the same model."""
-    sklearn = pytest.importorskip('sklearn.linear_model')
+    pytest.importorskip('sklearn')
     rng = np.random.default_rng(0)
     train, held_out, test = (clouds(rng, n, 3.0) for n in (60, 90, 300))
     found = probe.fit(train, held_out, test, strengths=[0.01])
-    rows = train.features.reshape(60, -1)
-    mean, deviation = rows.mean(0), rows.std(0)
-    deviation[deviation == 0] = 1
-    plain = sklearn.LogisticRegression(C=0.01, max_iter=5000, tol=1e-6)
-    plain.fit((rows - mean) / deviation, train.labels)
-    predicted = plain.predict((test.features.reshape(300, -1) - mean) / deviation)
-    error = np.mean(predicted != test.labels)
+    error = sklearn_error(train, held_out, test, strength=0.01)
     assert 0.02 < error < 0.6
     assert found.error == pytest.approx(error, abs=0.01)
 
@@ -92,6 +99,10 @@ def test_a_probe_takes_the_penalty_that_the_held_out_images_choose():
     alone = [probe.fit(*sets, strengths=[each]) for each in probe.STRENGTHS]
     assert found.held_out_error == min(each.held_out_error for each in alone)
     assert found in alone
+    # More images than features: they are fitted as they are.
+    few = [probe.Examples(e.features[:, 0, :40], e.labels) for e in sets]
+    plain = sklearn_error(*few, strength=0.1)
+    assert probe.fit(*few, strengths=[0.1]).error == pytest.approx(plain, abs=0.01)
     with pytest.raises(ValueError, match='two classes'):
         probe.fit(probe.Examples(np.zeros((2, 3)), np.zeros(2)), *sets[1:])
 

@@ -69,7 +69,9 @@ def test_the_first_step_of_a_fine_tuned_run_starts_from_the_other_runs_layers(
     values, bad_batch, whole_run, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(globals(), 'BAD_STEP', 1)
-    layers = {'init.workdir': str(whole_run['workdir']), 'init.copy': ('conv1',)}
+    # Another seed, or conv1 would start as the other run's did.
+    layers = {'init.workdir': str(whole_run['workdir']), 'init.copy': ('conv1',),
+              'seed': 1}  # fmt: skip
     with pytest.raises(SystemExit):
         train.train_and_evaluate(make_small(values | layers), tmp_path)
     text = replay.replay(replay.read(tmp_path / 'nonfinite' / '1'))
@@ -205,6 +207,20 @@ def test_images_without_variance_are_said(capsys, kind):
     watched, _ = watch(flat_inputs=False)
     watched.check_inputs({'image': images})
     assert not capsys.readouterr().err
+
+
+def test_a_layer_that_a_stretched_schedule_freezes_is_not_dead(
+    values, tmp_path, capsys
+):
+    # The run's 0.08 epochs are 0.04 of the schedule: conv1 moves from step 15 on; by
+    # the run's own epochs it would from step 8 on.
+    stretched = {
+        'train.schedule_epochs': 0.04,
+        'train.log_every_steps': 1,
+        'optimizer.layer_rates': (('conv1', 0.0, 0.0), ('conv1', 0.03, 1.0)),
+    }
+    train.train_and_evaluate(make_small(values | stretched), tmp_path)
+    assert 'is dead' not in capsys.readouterr().err
 
 
 def test_a_dead_net_is_found_in_a_run(values, tmp_path, capsys):

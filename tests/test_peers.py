@@ -641,7 +641,9 @@ class OurStep:
         state, out = self.train_step(
             state,
             mesh_lib.put_batch(batch, mesh, BATCH),
-            mesh_lib.put_everywhere(case.mean, mesh),
+            mesh_lib.put_everywhere(
+                case.mean[None] if case.config.data.mean == 'crop' else case.mean, mesh
+            ),
         )
         (trace,) = [part.trace for part in state.opt_state if is_trace(part)]
         loss = float(out['sums'][0] / out['sums'][3])

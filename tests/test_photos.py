@@ -105,6 +105,8 @@ def test_a_run_of_torchvisions_net_gives_its_scale_and_lacks_a_norm(tmp_path):
     assert config.data.scale == other.data.scale and len(config.data.scale) == 3
     with pytest.raises(ValueError, match=r'config\.model\.lrn\.k: the network of'):
         complete(folder, **given, **{'model.lrn.k': 1.0})
+    with pytest.raises(ValueError, match=r'config\.data\.scale=1\.0: .* leave it out'):
+        complete(folder, **given, **{'data.scale': 1.0})
 
 
 def test_the_command_goes_on_from_the_layers_of_another_run_and_says_so(

@@ -12,16 +12,18 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from alexnet_jax.data import (
+    disk,
     foreign,
     manifest,
     metadata,
     pipeline,
     prepare,
     prepared,
+    shards,
     verify,
 )
 from alexnet_jax.system import command_line
-from tests.conftest import folder_config, run, run_here
+from tests.conftest import folder_config, load, run, run_here, save_pixel
 from tests.test_prepare import as_tfds_set
 
 
@@ -255,6 +257,33 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(photos, tmp_path):
     assert 'Traceback' not in done.err
     assert not list(tmp_path.glob('prepared/*/*/.*.tmp'))
     assert 'train: 6 images' in run_here('alexnet_jax.prepare', *flags).out
+
+
+def test_of_a_folder_that_grew_and_went_the_newest_set_is_taken(photos, tmp_path):
+    prepare.open_prepared(folder_config(tmp_path))
+    save_pixel(photos / 'train' / 'cat' / 'new.png', 200)
+    grown = prepare.open_prepared(folder_config(tmp_path))
+    shutil.rmtree(photos)
+    again = prepare.open_prepared(folder_config(tmp_path))
+    assert again.directory == grown.directory
+    assert again.split_sizes['train'] == 7
+
+
+def test_a_shard_that_lost_its_content_is_not_done(tmp_path):
+    shard = shards.Shard('train', 0, 1, tmp_path / 'a.array_record')
+    shard.path.write_bytes(b'record')
+    disk.write_npz(shard.sums, num_bytes=6)
+    assert shard.done
+    shard.path.write_bytes(b'')  # as a power cut leaves it
+    assert not shard.done
+
+
+def test_verify_makes_no_set(tmp_path):
+    data = load('demo').data
+    data.data_dir = data.prepared_dir = str(tmp_path)
+    with pytest.raises(ValueError, match='is not prepared'):
+        prepare.open_prepared(data, prepare_missing=False)
+    assert not list(tmp_path.iterdir())
 
 
 # From a stranger.

@@ -27,6 +27,13 @@ def test_the_folder_comes_back_bit_for_bit(name, tmp_path):
         again = registry.read(path, 'pytorch')
         assert bit_equal(again, weights) and again.network == weights.network
         assert again.class_names == weights.class_names
+    (tmp_path / 'out' / 'mine.txt').write_text('')
+    with pytest.raises(ValueError, match='out has other files'):
+        registry.write(weights, tmp_path / 'out', 'pytorch')
+    with pytest.raises(ValueError, match='out is a folder, and safetensors is a file'):
+        registry.write(weights, tmp_path / 'out', 'safetensors')
+    with pytest.raises(ValueError, match='is a file, and pytorch is a folder'):
+        registry.write(weights, written[0], 'pytorch')
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """torchvision's alexnet in and out, and what a .pth file may not do."""
 
+import dataclasses
+import errno
 import io
 import os
 import pickle
@@ -43,6 +45,25 @@ def test_another_network_is_not_written(tmp_path):
     with pytest.raises(ValueError, match='one_tower:torchvision alone'):
         registry.write(make_weights('caffe', width=0.125), tmp_path / 'a.pth')
     assert not list(tmp_path.iterdir())
+
+
+def test_crops_of_another_size_are_not_written(weights, tmp_path):
+    seen = dataclasses.replace(weights.preprocessing, crop_size=220)
+    other = dataclasses.replace(weights, preprocessing=seen)
+    with pytest.raises(ValueError, match='sees 224 pixels and here sees 220'):
+        registry.write(other, tmp_path / 'a.pth')
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    path = tmp_path / 'a.pth'
+    path.write_bytes(b'old')
+    monkeypatch.setattr(zipfile.ZipFile, 'writestr', full)
+    with pytest.raises(OSError, match='No space'):
+        torch_files.write(path, {})
+    assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
 
 
 def test_another_network_is_refused_with_both_tables(in_file, tmp_path):

@@ -80,6 +80,10 @@ def test_a_caffe_net_becomes_a_workdir_and_comes_out_to_the_bit(caffe_files, tmp
     latin = ('alexnet_jax.weights', 'inspect', path, f'--classes={classes}')
     assert 'classes.txt is not UTF-8' in run_here(*latin).error
     classes.write_text('\n'.join(weights.class_names))
+    of_run = ('alexnet_jax.weights', 'inspect', workdir)
+    for flag in ('--mean=a.binaryproto', '--network=caffenet', '--from=caffe'):
+        line = run_here(*of_run, flag).error
+        assert flag.split('=')[0] in line and 'is of a run' in line
     # A second import into the same folder would hide the first.
     into = ('alexnet_jax.weights', 'import', path, f'--classes={classes}')
     assert 'is there already' in run_here(*into, f'--workdir={workdir}').error

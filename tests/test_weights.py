@@ -101,6 +101,7 @@ def test_parameters_that_are_none_are_refused(caffe, change, says):
         ('preprocessing', '{}', 'stored_size'),
         ('class_names', '["a"]', '1 class names'),
         ('metrics', '{"val/loss": NaN}', 'NaN'),
+        ('metrics', f'{{"val/loss": {10**400}}}', 'metrics'),
         ('run_config', '[1]', "its entry 'run_config' is '[1]'"),
         ('run_config', '{"data.data_dir": "/a"}', "'data.data_dir' is none of the"),
         ('run_config', '{"model.width": 2.0}', "'model.width' is none of the"),
@@ -177,6 +178,12 @@ def test_a_folder_for_the_hub_has_numbers_and_comes_back_whole(caffe, tmp_path):
     (folder / 'notes.txt').write_text('mine')
     with pytest.raises(ValueError, match='other files'):
         registry.write(caffe, folder, 'huggingface')
+
+
+def test_class_names_that_are_repeated_are_refused(caffe):
+    names = ['crane', *map(str, range(1, caffe.network.num_classes - 1)), 'crane']
+    with pytest.raises(ValueError, match=r"'crane'.* such as 'crane \(2\)'"):
+        dataclasses.replace(caffe, class_names=tuple(names))
 
 
 def test_a_last_layer_without_a_bias_is_refused(caffe):

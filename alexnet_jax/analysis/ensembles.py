@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.analysis import prediction
+from alexnet_jax.data import sources
 from alexnet_jax.run import data_changes, trained
 
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py
@@ -144,18 +145,19 @@ def _validation_splits(
       `splits` themselves where they are those; None, with a warning, where the runs'
       validation images are not there.
     """
-    moved = [data_changes.of_place(changes, n.config.data.source) for n in networks]
-    if split == 'validation' and all(of_place == changes for of_place in moved):
+    moved = [data_changes.of_place(changes, n.config.data) for n in networks]
+    if split == 'validation' and not any(
+        data_changes.of_images(changes, n.config.data) for n in networks
+    ):
         return splits
     try:
         return [
             prediction.open_split(network, 'validation', of_place)
             for network, of_place in zip(networks, moved, strict=True)
         ]
-    except ValueError as error:
+    except sources.SourceNotFoundError as error:
         print(
-            'warning: weights are not searched, as the validation images of the runs '
-            f'are not there: {error}',
+            f'warning: no weights are searched, for want of validation images: {error}',
             file=sys.stderr,
         )
         return None

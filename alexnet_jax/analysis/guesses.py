@@ -130,6 +130,9 @@ def write(
       numbers: for 'ilsvrc', the number of each class; None for 1, 2, … in order.
       shown: how many guesses to hand back, evenly spread over the files.
 
+    Raises:
+      ValueError: for 'ilsvrc', a file could not be read.
+
     Returns:
       the guesses that are to be shown, and how many files could not be read.
     """
@@ -152,6 +155,12 @@ def write(
         for index, guess in enumerate(guesses):
             bar.update()
             if isinstance(guess, Problem):
+                if how == 'ilsvrc':
+                    raise ValueError(
+                        f'{photographs.name(guess.path)}: {guess.reason}; the lines of '
+                        'ilsvrc have no names, so that each image needs its own: mend '
+                        'or remove the file, or take --format=csv'
+                    )
                 bad += 1
                 bar.write(
                     f'skipped {photographs.name(guess.path)}: {guess.reason}',

@@ -11,12 +11,12 @@ from alexnet_jax import train_state
 from alexnet_jax.analysis import features, neighbours, probe, streams
 from alexnet_jax.analysis.net import Net
 from alexnet_jax.analysis.prepared_split import PreparedSplit
-from alexnet_jax.data import augment
+from alexnet_jax.data import augment, photographs
 from alexnet_jax.data.photographs import Photograph
 
 PIXELS, RANDOM = 'pixels', 'random weights'
-# Features of the images that a probe is fitted to; more would fill the memory.
-PROBE_BYTES = 4e9
+HELD_OUT = 5  # every fifth training image, to choose the penalty
+PROBE_BYTES = 16e9  # that probes may take; more would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +74,8 @@ def search(
     """
     taps = list(dict.fromkeys([layer, *probed]))
     sizes = {tap: int(np.prod(x)) for tap, x in features.shapes(net, taps).items()}
-    held = 4 * train.count * sum(sizes[tap] for tap in probed)
-    if held > PROBE_BYTES:
-        raise ValueError(
-            f'the features of {train.count:,} images would take {held / 1e9:,.1f} GB; '
-            'give --limit=N for fewer, or probe fewer layers'
-        )
+    if probed:
+        _check_probes(train.count, [sizes[tap] for tap in probed])
     queries, unread = _readable(pictures, net.class_names)
     if not queries:
         raise ValueError('there are no queries: none of the images could be read')
@@ -130,20 +126,35 @@ def search(
     )
 
 
+def _check_probes(count: int, sizes: Sequence[int]) -> None:
+    if count < HELD_OUT:
+        raise ValueError(
+            f'a probe needs {HELD_OUT} training images or more, one of which is held '
+            f'out, and there are {count}'
+        )
+    needed = 4 * count * sum(sizes) + max(probe.memory(count, n) for n in sizes)
+    if needed > PROBE_BYTES:
+        raise ValueError(
+            f'probes of {count:,} images would take {needed / 1e9:,.1f} GB; give '
+            '--limit=N for fewer, or probe fewer layers'
+        )
+
+
 def _readable(
     pictures: Iterable[Photograph], class_names: Sequence[str]
 ) -> tuple[list[Query], int]:
     queries, bad = [], 0
     for picture in pictures:
         if picture.pixels is None:
-            print(f'skipped {picture.path}: {picture.problem}', file=sys.stderr)
+            name = photographs.name(picture.path)
+            print(f'skipped {name}: {picture.problem}', file=sys.stderr)
             bad += 1
             continue
         label = picture.label
         if label is None:  # a file, whose folder may be named after its class
             folder = picture.path.absolute().parent.name
             label = class_names.index(folder) if folder in class_names else None
-        queries.append(Query(str(picture.path), picture.pixels, label))
+        queries.append(Query(photographs.name(picture.path), picture.pixels, label))
     return queries, bad
 
 
@@ -158,7 +169,7 @@ def _probe(
     features: np.ndarray, labels: np.ndarray, of_queries: np.ndarray, known: np.ndarray
 ) -> probe.Probe:
     """Every fifth training image is held out and chooses the penalty."""
-    held = np.arange(len(labels)) % 5 == 4
+    held = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
     return probe.fit(
         probe.Examples(features[~held], labels[~held]),
         probe.Examples(features[held], labels[held]),

@@ -114,15 +114,13 @@ def open_split(
         for base in splits.base_splits(name):
             next(iter(source.rows(base, 0, 1).read()), None)
     dataset = prepare.open_prepared(data)
-    if changes:
-        print_notes(dataset)
     labels = matched_labels(dataset.class_names, network.class_names, data.source)
     return Split(dataset, data, name, labels)
 
 
-def print_notes(dataset: prepare.PreparedDataset) -> None:
-    """Says what is odd about other images, such as a folder that was divided."""
-    for note in dataset.notes:
+def print_notes(split: Split) -> None:
+    """Says what is odd about a split's images, such as a folder that was divided."""
+    for note in split.dataset.notes:
         print(f'note: {note}', file=sys.stderr)
 
 

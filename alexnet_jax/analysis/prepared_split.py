@@ -58,8 +58,6 @@ def open_split(
     data = prediction.data_for(net.config, name, changes, net.workdir or Path())
     instruction = data[f'{name}_split'] or data.train_split
     dataset = prepare.open_prepared(data)
-    if changes:
-        prediction.print_notes(dataset)
     labels = prediction.matched_labels(
         dataset.class_names, net.class_names, data.source
     )

@@ -3,7 +3,8 @@
 What a layer knows of classes that it need not have been trained on. Of a linear model
 with an L2 penalty the weights lie in the span of the training rows, so that features
 of any size are first written in a basis of that span: the result is the same, and a
-convolution's 290,400 numbers cost no more than the number of images.
+convolution's 290,400 numbers cost no more than the number of images. Of more images
+than features the features are that basis.
 """
 
 import dataclasses
@@ -60,13 +61,17 @@ def fit(
         raise ValueError('a probe needs images of two classes or more to be fitted to')
     mean, scale = _statistics(train.features)
     rows = (_flat(train.features) - mean) / scale
-    basis, spread = _basis(rows)
+    if rows.shape[0] < rows.shape[1]:
+        basis, spread = _basis(rows)
+        of_train, inverse = basis * spread, basis / spread
+    else:
+        of_train, inverse = rows.astype(np.float64), None
 
     def coordinates(features: np.ndarray) -> np.ndarray:
-        return ((_flat(features) - mean) / scale @ rows.T) @ (basis / spread)
+        scaled = (_flat(features) - mean) / scale
+        return scaled if inverse is None else (scaled @ rows.T) @ inverse
 
-    best = None
-    of_train, of_held_out = basis * spread, coordinates(held_out.features)
+    best, of_held_out = None, coordinates(held_out.features)
     for strength in strengths:
         model = LogisticRegression(C=strength, max_iter=1000)
         model.fit(of_train, train.labels)
@@ -77,6 +82,15 @@ def fit(
     error, strength, model = best
     wrong = model.predict(coordinates(test.features)) != test.labels
     return Probe(strength, error, float(np.mean(wrong)))
+
+
+def memory(count: int, features: int) -> int:
+    """Bytes that `fit` takes at most, of so many images with so many features.
+
+    Copies of the features, and the products of all pairs of images with their
+    eigenvectors, where there are fewer images than features.
+    """
+    return 4 * 4 * count * features + (32 * count**2 if count < features else 0)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

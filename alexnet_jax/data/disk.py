@@ -28,6 +28,12 @@ def write_npz(path: Path, **arrays: Any) -> None:
     write_atomically(path, content.getvalue())
 
 
+def sync(path: Path) -> None:
+    """Waits until a file's content is on the disk."""
+    with path.open('rb') as file:
+        os.fsync(file.fileno())
+
+
 def temporary_name(path: Path) -> Path:
     """What is to become `path`, as long as this process writes it."""
     return path.with_name(f'.{path.name}.{os.getpid()}.tmp')

@@ -1,7 +1,5 @@
 """What each example of a prepared split is called where it comes from."""
 
-from pathlib import Path
-
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -27,7 +25,8 @@ def of_split(
 
     Returns:
       The file below config.data.data_dir where that is a folder that is there,
-      `test/cat/1.jpg`; otherwise `test[17]`, TFDS's own instruction for one example.
+      `test/cat/1.jpg` (see `photographs.name`); otherwise `test[17]`, TFDS's own
+      instruction for one example.
     """
     source = None
     if data.source == 'folder':
@@ -58,7 +57,8 @@ def _of_records(
     if isinstance(source, folders.FolderSource) and source.split_sizes[split] == count:
         place = source.places[split]
         paths = source.files[split].paths(0, count)
-        names = [photographs.name(Path(place, path)) for path in paths]
+        names = [f'{place}/{path}' if place else path for path in paths]
+        names = [n if n.isascii() else photographs.name(n) for n in names]
         # A file's name may go on with a space.
         begins = [(f'{(source.directory / place).name}/{path}: ',) for path in paths]
     # Each line on an image that was left out begins with its key.

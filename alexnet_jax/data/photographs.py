@@ -34,7 +34,8 @@ def find(paths: Sequence[Path]) -> Iterator[Path]:
     """The files that are named, and every image below the folders that are named.
 
     A folder's images come in the order of their names, those of a folder before those
-    of the folders in it. What is not there comes too, for `read` to say so.
+    of the folders in it. What is not there, and a folder that cannot be read, comes
+    too, for `read` to say so.
 
     Raises:
       ValueError: nothing of it is there, or a folder has no images.
@@ -82,8 +83,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def name(path: Path) -> str:
-    """A path as text; bytes that are no UTF-8 become question marks."""
+def name(path: str | Path) -> str:
+    """A path as text; each byte that is no UTF-8 becomes U+FFFD."""
     return os.fsencode(path).decode(errors='replace')
 
 
@@ -131,7 +132,7 @@ def _read(file: Path, stored: images.Stored) -> Photograph:
         if not file.exists():
             return Photograph(file, None, 'there is no such file or folder')
         if file.is_dir():
-            os.scandir(file).close()  # one of `find` cannot be read
+            os.scandir(file).close()  # raises what is wrong with the folder
         if not file.is_file():  # a pipe would be waited for
             return Photograph(file, None, 'not a file')
         encoded = file.read_bytes()

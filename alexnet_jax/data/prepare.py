@@ -56,10 +56,11 @@ def open_prepared(data: ConfigDict, *, prepare_missing: bool = True) -> Prepared
             data, largest_gb=data.auto_prepare_gb if prepare_missing else 0.0
         )
     except sources.SourceNotFoundError:
-        # Once prepared, the source is needed no more.
-        if len(found) != 1:
+        # Once prepared, the source is needed no more; of a folder that grew there are
+        # several sets.
+        if not found:
             raise
-        return prepared.load(found[0], data)
+        return prepared.load(max(found, key=prepared.finished_at), data)
     directory = prepared.directory_of(data, source)
     if prepared.done(directory, data).keys() >= {*splits.named_splits(data)}:
         with contextlib.suppress(OSError):  # the set of someone else
@@ -268,6 +269,12 @@ def _report_undecodable(
             f'{len(undecodable)} images of {source.name} cannot be decoded: '
             f'{", ".join(undecodable[:3])}{more} (all in {report}); replace or remove '
             f'them, or leave them out: {sources.prepare_command(data)} --skip_bad'
+            + (
+                f' (another folder of images is another set, made from its start; '
+                f'{directory} can be removed then)'
+                if data.source == 'folder'
+                else ''
+            )
         )
 
 

@@ -120,6 +120,11 @@ def find(data: ConfigDict) -> list[Path]:
     return found
 
 
+def finished_at(directory: Path) -> float:
+    """When the last split of a set was done, in seconds since 1970."""
+    return (directory / manifest.NAME).stat().st_mtime
+
+
 def done(directory: Path, data: ConfigDict) -> dict[str, manifest.Split]:
     """The splits of a set that are done.
 

@@ -50,8 +50,11 @@ class Shard:
     @property
     def done(self) -> bool:
         """Whether the shard and its sums are there, and whole."""
-        # A power cut can leave the name without the content.
-        return self.path.exists() and zipfile.is_zipfile(self.sums)
+        # A power cut can leave a name without its content.
+        if not self.path.exists() or not zipfile.is_zipfile(self.sums):
+            return False
+        with np.load(self.sums) as sums:
+            return self.path.stat().st_size == int(sums['num_bytes'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +117,7 @@ def _write_shard(task: Task, advance: Callable[[], object] = lambda: None) -> Ou
         if undecodable and not task.skip_bad:
             return outcome
         file = manifest.describe(temporary)
+        disk.sync(temporary)
         os.replace(temporary, shard.path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -119,7 +119,8 @@ def open_tfds(data: ConfigDict, largest_gb: float) -> TfdsSource:
 
     Args:
       data: config.data.
-      largest_gb: TFDS downloads or generates no larger set than this on the way.
+      largest_gb: TFDS downloads or generates no larger set than this on the way, and
+        none at 0.
 
     Raises:
       SourceNotFoundError: it is not there and may not be made.
@@ -206,11 +207,11 @@ def _prepare_with_tfds(
         gigabytes = sum((manual_dir / tar).stat().st_size for tar in needed) / 1e9
     else:
         downloads = True
-    if gigabytes > largest_gb:
+    if gigabytes > largest_gb or largest_gb <= 0:
         download = ConfigDict({**data, 'download': downloads})
         raise SourceNotFoundError(
-            f'{name} is not prepared in {root} and has {gigabytes:.2g} GB, more than '
-            'config.data.auto_prepare_gb; prepare it with: '
+            f'{name} is not prepared in {root}, and its {gigabytes:.2g} GB are more '
+            'than config.data.auto_prepare_gb allows; prepare it with: '
             f'{sources.prepare_command(download)}'
         )
     if downloads and not data.download:

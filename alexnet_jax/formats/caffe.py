@@ -16,7 +16,7 @@ import numpy as np
 from alexnet_jax import model
 from alexnet_jax.formats import caffe_net, caffe_schema, layouts, networks, protobuf
 from alexnet_jax.formats import prototxt as prototxt_text
-from alexnet_jax.formats.weights import Shape, Weights, check_shapes
+from alexnet_jax.formats.weights import Shape, Weights, check_shapes, one_colour
 from alexnet_jax.system import files
 
 # The mean of ILSVRC-2012's mean image over its pixels, as Caffe's examples have it.
@@ -49,7 +49,7 @@ def read(
     if network:
         table, order = networks.table_of(networks.config(network)), list(held)
     else:
-        described = layers(Path(prototxt)) if prototxt else found
+        described = _described(Path(prototxt)) if prototxt else found
         order = [x.name for x in described if x.type in ('Convolution', 'InnerProduct')]
         if missing := [name for name in order if name not in held]:
             raise ValueError(f'{path} has no weights for {", ".join(missing[:5])}')
@@ -105,7 +105,11 @@ def write(weights: Weights, path: Path) -> list[Path]:
                 )
             )
         messages.append((100, message))
-    mean = weights.preprocessing.mean_image[..., ::-1].transpose(2, 0, 1)
+    seen = weights.preprocessing
+    image = seen.mean_image
+    if seen.mean == 'colour':  # Caffe takes what the file has, pixel by pixel
+        image = one_colour(seen.centre_mean[0, 0], seen.stored_size)
+    mean = image[..., ::-1].transpose(2, 0, 1)
     content = {
         path: protobuf.write([(1, 'AlexNet'), *messages]),
         path.with_suffix('.prototxt'): _prototxt(network, layers),
@@ -138,8 +142,13 @@ def read_mean(path: Path) -> np.ndarray:
 
 def layers(path: Path) -> list[caffe_net.Layer]:
     """The layers of a .caffemodel or of a .prototxt."""
-    if path.suffix != '.prototxt':
-        return _named(caffe_net.layers_of, _read(path, caffe_schema.NET), path)
+    if path.suffix == '.prototxt':
+        return _described(path)
+    return _named(caffe_net.layers_of, _read(path, caffe_schema.NET), path)
+
+
+def _described(path: Path) -> list[caffe_net.Layer]:
+    """The layers of a definition, whatever its suffix."""
     if not path.is_file():
         raise ValueError(f'{path}: there is no such file')
     with path.open('rb') as file:

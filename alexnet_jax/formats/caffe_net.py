@@ -41,9 +41,11 @@ def layers_of(net: Message) -> list[Layer]:
         message = _message(message, 'a layer')
         name = str(message.get('name', ['?'])[-1])[:60]
         kind = _type(message.get('type', ['None'])[-1], name)
-        if kind in caffe_schema.BESIDE:
-            continue
         reads = message.get('bottom', [None])
+        if kind in caffe_schema.BESIDE:
+            if kind in ('Flatten', 'Split') and reads == [previous]:
+                previous = message.get('top', [None])[0]  # the same numbers
+            continue
         if previous is not None and reads not in ([None], [previous]):
             raise ValueError(
                 f'its layer {name!r} reads {", ".join(map(str, reads))[:60]!r}, not '

@@ -1,6 +1,7 @@
 """What a file says of its weights besides the arrays, as JSON; read with distrust."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -183,7 +184,13 @@ def entry(
 
 
 def are(values: Any, kinds: type | tuple[type, ...], count: int | None = None) -> bool:
-    """Whether all values are of these types, and as many as `count`; a bool is none."""
+    """Whether all values are of these types, and as many as `count`.
+
+    A bool is none, nor is a whole number that no float holds.
+    """
     return all(
-        isinstance(v, kinds) and not isinstance(v, bool) for v in values
+        isinstance(v, kinds)
+        and not isinstance(v, bool)
+        and not (isinstance(v, int) and abs(v) > sys.float_info.max)
+        for v in values
     ) and count in (None, len(values))

@@ -7,6 +7,8 @@ model card, says what the network is, how it sees an image and what was measured
 
 from pathlib import Path
 
+import numpy as np
+
 from alexnet_jax.formats import description, networks, safetensors
 from alexnet_jax.formats.weights import Weights
 from alexnet_jax.system import files, tables
@@ -35,9 +37,7 @@ def write(weights: Weights, path: Path) -> list[Path]:
       ValueError: it is there and has other files.
     """
     ours = [path / name for name in (MODEL, 'config.json', 'README.md')]
-    if path.exists() and not path.is_dir():
-        raise ValueError(f'{path} is a file; name a new folder')
-    if path.exists() and set(path.iterdir()) - set(ours):
+    if path.is_dir() and set(path.iterdir()) - set(ours):
         raise ValueError(f'{path} has other files; name a new folder')
     path.mkdir(exist_ok=True)
     safetensors.write(weights, ours[0])
@@ -52,7 +52,9 @@ def card(weights: Weights) -> str:
     network, seen = weights.network, weights.preprocessing
     shipped = ' or '.join(networks.named(weights.table)) or 'none'
     count = sum(value.size for p in weights.params.values() for value in p.values())
-    red, green, blue = (f'{value:.2f}' for value in seen.mean_image.mean((0, 1)))
+    red, green, blue = (
+        f'{value:.2f}' for value in seen.mean_image.mean((0, 1), np.float64)
+    )
     shapes = [('layer', 'kernel', 'bias')] + [
         (name, *(tables.shape(params[key].shape) for key in ('kernel', 'bias')))
         for name, params in weights.params.items()

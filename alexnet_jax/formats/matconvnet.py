@@ -196,31 +196,37 @@ def _check_settings(
     layers: list[dict[str, Any]], table: Mapping[str, Any], path: Path
 ) -> None:
     lrn, pool = table['lrn'], table['pool']
-    wanted = {
-        'normalize': ('param', [lrn['size'], lrn['k'], lrn['alpha'], lrn['beta']]),
-        'pool': ('stride', [pool['stride']] * 2),
-    }
-    wanted['lrn'] = wanted['normalize']
+    norm = {'param': [lrn['size'], lrn['k'], lrn['alpha'], lrn['beta']]}
+    # Not the pad of a pool, of which importers make Caffe's rounding up.
+    pools = {'pool': [pool['size']] * 2, 'stride': [pool['stride']] * 2}
+    wanted = {'normalize': norm, 'lrn': norm, 'pool': pools}
     rows = iter(table['layers'])
     for layer in layers:
-        key, right = wanted.get(str(layer['type']), ('', []))
-        if layer['type'] == 'conv':
+        kind = str(layer['type'])
+        if kind == 'conv':
             row = table[next(rows)]
-            key, right = 'stride', [row.get('stride', 1)] * 2
-        value = layer.get(key)
-        if not key or value is None:
-            continue
-        found = (
-            np.asarray(value, np.float64).reshape(-1)
-            if not isinstance(value, (str, list, dict))
-            else np.zeros(0)
-        )
-        found = np.repeat(found, len(right)) if len(found) == 1 else found
-        if len(found) != len(right) or not np.allclose(found, right, rtol=1e-5):
+            padding = np.reshape(row.get('padding', ((0, 0), (0, 0))), -1).tolist()
+            wanted['conv'] = {'stride': [row.get('stride', 1)] * 2, 'pad': padding}
+        if kind == 'pool' and layer.get('method', 'max') != 'max':
             raise ValueError(
-                f'{path}: its layer {_name(layer)} has {key} {found.tolist()[:4]}, '
-                f'expected {right}'
+                f'{path}: its layer {_name(layer)} pools by '
+                f'{layer["method"]!r:.40}, expected max'
             )
+        for key, right in wanted.get(kind, {}).items():
+            value = layer.get(key)
+            if value is None:
+                continue
+            found = (
+                np.asarray(value, np.float64).reshape(-1)
+                if not isinstance(value, (str, list, dict))
+                else np.zeros(0)
+            )
+            found = np.repeat(found, len(right)) if len(found) == 1 else found
+            if len(found) != len(right) or not np.allclose(found, right, rtol=1e-5):
+                raise ValueError(
+                    f'{path}: its layer {_name(layer)} has {key} '
+                    f'{found.tolist()[:4]}, expected {right}'
+                )
 
 
 def _unknown(weighted: list[tuple[np.ndarray, np.ndarray]], path: Path) -> ValueError:

@@ -26,7 +26,13 @@ def write(weights: Weights, path: Path) -> list[Path]:
 
     Returns:
       The weights and the module.
+
+    Raises:
+      ValueError: the folder is there and has other files.
     """
+    written = [path / WEIGHTS, path / MODULE]
+    if path.is_dir() and set(path.iterdir()) - set(written):
+        raise ValueError(f'{path} has other files; name a new folder')
     state = torch_layout.to_torch(weights.params, weights.network)
     tensors = {_inside(name): array for name, array in state.items()}
     mean = weights.preprocessing.mean_image
@@ -34,7 +40,6 @@ def write(weights: Weights, path: Path) -> list[Path]:
     said = description.of(weights) | {'alexnet_torch': description_of(weights)}
     metadata = {key: json.dumps(value) for key, value in said.items()}
     path.mkdir(exist_ok=True)
-    written = [path / WEIGHTS, path / MODULE]
     safetensors.write_arrays(tensors, {'format': 'pt'} | metadata, written[0])
     shutil.copyfile(Path(__file__).with_name(MODULE), written[1])
     return written

@@ -161,6 +161,10 @@ def write(weights: Weights, path: Path, format: str = '', **options: Any) -> lis
     options = _options(name, 'write', known.write, options)
     if not path.parent.is_dir():
         raise ValueError(f'{path}: there is no folder {path.parent}')
+    if known.folder and path.exists() and not path.is_dir():
+        raise ValueError(f'{path} is a file, and {name} is a folder: name a new one')
+    if not known.folder and path.is_dir():
+        raise ValueError(f'{path} is a folder, and {name} is a file: name one in it')
     return _module(name).write(weights, path, **options)
 
 

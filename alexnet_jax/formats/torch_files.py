@@ -21,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from alexnet_jax.formats import pickles
+from alexnet_jax.system import files
 
 Arrays = dict[str, np.ndarray]
 
@@ -70,7 +71,10 @@ def read(path: Path) -> Arrays:
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict of float32 tensors that `torch.load` reads."""
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+    with (
+        files.whole(path) as temporary,
+        zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive,
+    ):
         archive.writestr('archive/data.pkl', pickle_of(arrays))
         archive.writestr('archive/byteorder', 'little')
         for number, array in enumerate(arrays.values()):

@@ -58,12 +58,17 @@ def write(weights: Weights, path: Path) -> list[Path]:
     """Writes a state dict for `torchvision.models.alexnet(num_classes=…)`.
 
     Raises:
-      ValueError: the network is another one.
+      ValueError: the network is another one, or sees crops of another size.
     """
     if NETWORK not in networks.named(weights.table):
         raise ValueError(
             f'torchvision holds {NETWORK} alone, and {weights.source} is another '
             'network; the format pytorch holds every network'
+        )
+    if (crop := weights.preprocessing.crop_size) != preprocessing().crop_size:
+        raise ValueError(
+            f'torchvision’s net sees {preprocessing().crop_size} pixels and '
+            f'{weights.source} sees {crop}; the format pytorch holds it'
         )
     state = torch_layout.to_torch(weights.params, weights.network)
     torch_files.write(

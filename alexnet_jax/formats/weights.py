@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,13 @@ class Weights:
             raise ValueError(
                 f'{self.source}: {len(self.class_names)} class names for '
                 f'{self.network.num_classes} outputs'
+            )
+
+        if repeated := [n for n, k in Counter(self.class_names).items() if k > 1]:
+            raise ValueError(
+                f'{self.source}: {len(repeated)} class names are repeated, such as '
+                f'{repeated[0]!r}; classes are found by their names: give each its '
+                f"own, such as '{repeated[0]} (2)'"
             )
 
     @functools.cached_property

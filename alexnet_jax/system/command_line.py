@@ -76,8 +76,7 @@ def take_data_changes(
       read: the config of a workdir.
 
     Returns:
-      The other words, and the values that are other than in training, by the keys of
-      config.data.
+      The other words, and the values that were given, by the keys of config.data.
     """
     words = {word.lstrip('-') for word in argv}
     workdir = given(argv, 'workdir')
@@ -248,7 +247,8 @@ def user_errors() -> Iterator[None]:
         if error.errno not in _OF_THE_DISK:
             raise
         file = error.filename2 or error.filename or 'a file'
-        sys.exit(f'error: cannot write {file}: {error.strerror}')
+        verb = 'open' if error.errno in (errno.EACCES, errno.EPERM) else 'write'
+        sys.exit(f'error: cannot {verb} {file}: {error.strerror}')
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not any(raised_in.is_relative_to(folder) for folder in _OURS):

@@ -8,6 +8,7 @@ file raises as a text that holds a traceback.
 import ast
 import difflib
 import importlib.util
+import os
 import re
 import textwrap
 import traceback
@@ -54,7 +55,7 @@ def to_file(value: str, flag: str = 'config') -> str:
     Raises:
       ValueError: there is no such config or file.
     """
-    name, colon, argument = value.partition(':')
+    name, colon, argument = os.path.expanduser(value).partition(':')
     if '/' in name or name.endswith('.py'):
         if not Path(name).is_file():
             stem = Path(name).stem
@@ -63,7 +64,7 @@ def to_file(value: str, flag: str = 'config') -> str:
                 f'--{flag}={name}: there is no such file; a shipped config goes by its '
                 f'name, --{flag}={by_name}'
             )
-        return value
+        return f'{name}{colon}{argument}'
     if name not in (known := shipped()):
         near = difflib.get_close_matches(name, known, n=1)
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import build, mesh, step
+from alexnet_jax.data import augment
 from experiments.communication.collective import Collective
 
 _OPERATION = re.compile(
@@ -27,9 +28,11 @@ _AXIS = re.compile(r"'(\w+)'=(\d+)")
 def lower_step(config: ConfigDict, training: build.Training) -> jax.stages.Lowered:
     """Traces the train step of a config, from shapes alone."""
     size = training.network.image_size
-    stored = config.data.stored_size if config.data.mean == 'crop' else size
+    whole = np.zeros((config.data.stored_size,) * 2 + (3,), np.float32)
     mean = jax.ShapeDtypeStruct(
-        (stored, stored, 3), jnp.float32, sharding=mesh.replicated(training.mesh)
+        augment.mean_to_subtract(whole, config.data).shape,
+        jnp.float32,
+        sharding=mesh.replicated(training.mesh),
     )
     return step.lower_train_step(
         training.train_step,
