@@ -61,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
         train = prepared_split.open_split(
             trained, 'train', data_changes.CHANGES, _LIMIT.value
         )
-        if data_changes.of_images(data_changes.CHANGES, trained.config.data):
-            prediction.print_notes(train.split)
+        looked_at = [train.split]
         if not _SPLIT.value:
             _, queries = features.files_of(trained, paths)
         else:
@@ -70,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
                 trained, _SPLIT.value, data_changes.CHANGES, _QUERIES.value
             )
             asked, among = queries.split, train.split
+            looked_at.append(asked)
             if (asked.dataset.directory, asked.instruction) == (
                 among.dataset.directory, among.instruction
             ):  # fmt: skip
@@ -77,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
                     f'--split={_SPLIT.value} is what is looked among: each image would '
                     'be its own neighbour; name another split'
                 )
+        if data_changes.of_images(data_changes.CHANGES, trained.config.data):
+            prediction.print_notes(*looked_at)
         found = neighbour_search.search(
             trained, queries, train,
             layer=layer, k=_NEIGHBOURS.value, seed=_SEED.value, probed=_PROBE.value,

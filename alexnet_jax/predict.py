@@ -9,12 +9,12 @@ with all that is in them. The data set that the network was trained on is not ne
 
 writes them to a file, and draws eight of the images with their guesses, as Figure 4 of
 the paper. A file that cannot be read is named, the others are done, and the exit status
-is 1.
+is 1; with --format=ilsvrc, whose lines have no names, it ends the command.
 """  # noqa: E501
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 from alexnet_jax.analysis import drawing, guesses, net, panels, views
 from alexnet_jax.data import entries
-from alexnet_jax.system import command_line, compilation_cache
+from alexnet_jax.system import command_line, compilation_cache, files
 
 SHOWN = 8  # images of Figure 4, left
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
             file = Path(_CLASS_NUMBERS.value).expanduser()
             numbers = guesses.ilsvrc_numbers(file, trained.class_names)
         counted = guesses.count(paths)
-        with _output(_OUTPUT.value) as file:
+        with _output(_OUTPUT.value, whole=_FORMAT.value == 'ilsvrc') as file:
             shown, bad = guesses.write(
                 trained,
                 paths,
@@ -86,11 +86,23 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-def _output(name: str | None) -> contextlib.AbstractContextManager[TextIO]:
-    """The file that the lines go to as they come; stdout without a name."""
+@contextlib.contextmanager
+def _output(name: str | None, *, whole: bool) -> Iterator[TextIO]:
+    """The file that the lines go to as they come; stdout without a name.
+
+    Args:
+      name: of the file.
+      whole: the file is there when the block ends without an error, and not before.
+    """
     if not name:
-        return contextlib.nullcontext(sys.stdout)
-    return command_line.local_path('output', name).open('w', encoding='utf-8')
+        yield sys.stdout
+        return
+    path = command_line.local_path('output', name)
+    with (
+        files.whole(path) if whole else contextlib.nullcontext(path) as written,
+        written.open('w', encoding='utf-8') as file,
+    ):
+        yield file
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 
 from alexnet_jax.formats import companions, inspection, registry
-from alexnet_jax.formats.weights import UnknownNetworkError, Weights
+from alexnet_jax.formats.weights import UnknownNetworkError, Weights, check_names
 from alexnet_jax.run import transfer
 from alexnet_jax.system import command_line
 
@@ -116,6 +116,7 @@ def read(source: Path) -> Weights:
         raise ValueError(
             f'--classes={file} is not UTF-8 ({error}); save it as UTF-8, a name a line'
         ) from None
+    check_names(names, f'--classes={file}')
     return dataclasses.replace(weights, class_names=tuple(names))
 
 

@@ -289,7 +289,7 @@ def test_layers_that_change_no_number_are_passed_by():
     chain = [
         layer('conv', 'Convolution', 'data', 'conv'),
         layer('split', 'Split', 'conv', 'a', 'b'),
-        layer('flatten', 'Flatten', 'a', 'flat'),
+        layer('flatten', 'Flatten', 'b', 'flat'),
         layer('fc', 'InnerProduct', 'flat', 'fc'),
     ]
     found = caffe_net.layers_of({'layer': chain})

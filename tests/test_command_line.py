@@ -204,6 +204,20 @@ def test_every_commands_help_exits_with_0(command):
     assert done.status == 0 and 'usage: ' in done.out
 
 
+def test_a_path_may_begin_with_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'mine.py').write_text('')
+    found = config_arguments.to_file('~/mine.py:3')
+    assert found == f'{tmp_path}/mine.py:3'
+    for command, *words in (
+        ('predict', '--workdir=~/runs', 'a.jpg'),
+        ('export_workdir', '--workdir=~/runs', '--output=~/out'),
+        ('weights', 'inspect', '~/runs'),
+    ):
+        line = run_here(f'alexnet_jax.{command}', *words).error
+        assert str(tmp_path / 'runs') in line, line
+
+
 @pytest.mark.parametrize(
     ('number', 'says'),
     [(errno.EACCES, 'cannot open a.pth: '), (errno.ENOSPC, 'cannot write a.pth: ')],

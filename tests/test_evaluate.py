@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax import mesh, model, optimizer, train, train_state
 from alexnet_jax.analysis import ensembles, prediction
 from alexnet_jax.configs import paper, six_conv
-from alexnet_jax.data import augment, pipeline, prepare, sources
+from alexnet_jax.data import augment, pipeline, prepare
 from alexnet_jax.run import data_changes, trained
 from tests.conftest import network_of, run_here
 
@@ -101,6 +101,9 @@ def test_other_images_get_a_result_of_their_own():
     data.source, data.data_dir, data.test_split = 'folder', '/own', 'test'
     own = {'prepared_dir': '/p', 'data_dir': '/own/', 'test_split': 'test'}
     assert data_changes.name({}, data) == data_changes.name(own, data) == ''
+    holdout = {'test_split': 'holdout'}
+    again = holdout | {'data_dir': '/own/'}
+    assert data_changes.name(again, data) == data_changes.name(holdout, data)
     given = (
         {'data_dir': '/a'},
         {'data_dir': '/b'},
@@ -124,17 +127,28 @@ def test_a_tfds_set_may_move_and_a_folder_is_its_images():
 
 
 def test_an_ensemble_on_a_set_that_moved_searches_its_weights_there(
-    whole_run, small, tmp_path
+    whole_run, small, tmp_path, monkeypatch
 ):
     changes = {'data_dir': str(tmp_path), 'prepared_dir': small.data.prepared_dir}
     shutil.copytree(small.data.data_dir, tmp_path, dirs_exist_ok=True)
+    opened, plain = set(), prediction.open_split
+
+    def open_split(network, split, changes=None):
+        found = plain(network, split, changes)
+        opened.add((split, found.data.data_dir))
+        return found
+
+    monkeypatch.setattr(prediction, 'open_split', open_split)
     workdirs = [whole_run['workdir']] * 2
-    for split, note in (('test', ', searched'), ('validation', ', searched on this')):
+    for split, name in (
+        ('test', 'ensemble, searched'),
+        ('validation', 'ensemble, searched on this split'),
+    ):
         found = ensembles.evaluate(
             workdirs, views=1, split=split, which='best', changes=changes
         )
-        assert str(found.rows[-1]['network']).startswith(f'ensemble{note}')
-        assert found.split.data.data_dir == str(tmp_path)
+        assert found.rows[-1]['network'] == name
+    assert opened == {('test', str(tmp_path)), ('validation', str(tmp_path))}
 
 
 def test_without_validation_images_weights_are_not_searched(
@@ -144,7 +158,7 @@ def test_without_validation_images_weights_are_not_searched(
 
     def open_split(network, split, changes=None):
         if split == 'validation':
-            raise sources.SourceNotFoundError('no such folder')
+            raise ValueError('no such folder')
         return plain(network, split, changes)
 
     monkeypatch.setattr(prediction, 'open_split', open_split)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import alexnet_jax
 from alexnet_jax import train_state
-from alexnet_jax.analysis import neighbours, probe
+from alexnet_jax.analysis import neighbour_search, neighbours, probe
 from alexnet_jax.data import names, pipeline, prepare
 from tests.conftest import Ended, run_here
 
@@ -89,6 +89,20 @@ def test_a_probe_is_logistic_regression_on_all_features():
     error = sklearn_error(train, held_out, test, strength=0.01)
     assert 0.02 < error < 0.6
     assert found.error == pytest.approx(error, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ('count', 'size', 'says'),
+    [
+        (4, 10, '5 training images or more'),
+        (60_000, 50_000, 'probes of 60,000 images would take'),
+        (28_000, 27_000, 'probes of 28,000'),  # 22,400 of them are fitted
+    ],
+)
+def test_a_probe_that_would_not_fit_is_refused(count, size, says):
+    with pytest.raises(ValueError, match=says):
+        neighbour_search._check_probes(count, [size])
+    neighbour_search._check_probes(36_000, [204])
 
 
 def test_a_probe_takes_the_penalty_that_the_held_out_images_choose():

@@ -212,9 +212,12 @@ def test_ilsvrc_takes_five_numbers_a_line(workdir, folder, tmp_path):
     done = predict(workdir, folder / 'star', '--format=ilsvrc')
     assert done.out == ' '.join(str(b + 1) for b in best) + '\n'
     (tmp_path / 'bad.png').write_bytes(b'junk')  # its line would be another's
+    kept = tmp_path / 'submission.txt'
+    kept.write_text('of an earlier run')
     words = (folder / 'star', tmp_path / 'bad.png', '--format=ilsvrc')
-    assert 'bad.png: ' in predict(workdir, *words).err
-    assert 'each image needs its own' in predict(workdir, *words).err
+    line = predict(workdir, *words, f'--output={kept}').error
+    assert 'bad.png: ' in line and 'each image needs its own' in line
+    assert kept.read_text() == 'of an earlier run'
     numbers = tmp_path / 'map_clsloc.txt'
     lines = [f'{name} {900 - i} words' for i, name in enumerate(net.class_names)]
     numbers.write_text('\n'.join(lines))

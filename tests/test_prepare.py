@@ -608,7 +608,7 @@ def test_missing_examples_and_damaged_shards_are_errors(folder, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             prepare.open_prepared(data)
     shard, *_ = sorted(tmp_path.glob('prepared/*/1.0.0/photos-train*'))
-    shard.write_bytes(shard.read_bytes()[:100])
+    shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(ValueError, match=r'instead of 3; remove it and run'):
         prepare.open_prepared(data)
     shard.unlink()

@@ -27,6 +27,8 @@ def test_the_folder_comes_back_bit_for_bit(name, tmp_path):
         again = registry.read(path, 'pytorch')
         assert bit_equal(again, weights) and again.network == weights.network
         assert again.class_names == weights.class_names
+    (tmp_path / 'out' / '__pycache__').mkdir()  # of an import
+    assert registry.write(weights, tmp_path / 'out', 'pytorch') == written
     (tmp_path / 'out' / 'mine.txt').write_text('')
     with pytest.raises(ValueError, match='out has other files'):
         registry.write(weights, tmp_path / 'out', 'pytorch')

@@ -180,10 +180,13 @@ def test_a_folder_for_the_hub_has_numbers_and_comes_back_whole(caffe, tmp_path):
         registry.write(caffe, folder, 'huggingface')
 
 
-def test_class_names_that_are_repeated_are_refused(caffe):
+def test_class_names_that_are_repeated_are_refused(caffe, tmp_path):
+    safetensors_file.write(caffe, tmp_path / 'a.safetensors')
     names = ['crane', *map(str, range(1, caffe.network.num_classes - 1)), 'crane']
-    with pytest.raises(ValueError, match=r"'crane'.* such as 'crane \(2\)'"):
-        dataclasses.replace(caffe, class_names=tuple(names))
+    (tmp_path / 'names.txt').write_text('\n'.join(names))
+    words = ('inspect', tmp_path / 'a.safetensors', f'--classes={tmp_path}/names.txt')
+    line = run_here('alexnet_jax.weights', *words).error
+    assert "names.txt: 1 class names are repeated, such as 'crane'" in line
 
 
 def test_a_last_layer_without_a_bias_is_refused(caffe):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.analysis import prediction
-from alexnet_jax.data import sources
 from alexnet_jax.run import data_changes, trained
 
 WEIGHT_STEP = 0.05  # of the search, as in the released avg-valid.py
@@ -143,7 +142,7 @@ def _validation_splits(
 
     Returns:
       `splits` themselves where they are those; None, with a warning, where the runs'
-      validation images are not there.
+      validation images cannot be opened.
     """
     moved = [data_changes.of_place(changes, n.config.data) for n in networks]
     if split == 'validation' and not any(
@@ -155,9 +154,10 @@ def _validation_splits(
             prediction.open_split(network, 'validation', of_place)
             for network, of_place in zip(networks, moved, strict=True)
         ]
-    except sources.SourceNotFoundError as error:
+    except ValueError as error:
         print(
-            f'warning: no weights are searched, for want of validation images: {error}',
+            'warning: no weights are searched, as the validation images of the runs '
+            f'cannot be opened: {error}',
             file=sys.stderr,
         )
         return None

@@ -88,9 +88,8 @@ def write(
             for picture in batch:
                 if picture.pixels is None:
                     bad += 1
-                    bar.write(
-                        f'skipped {picture.path}: {picture.problem}', file=sys.stderr
-                    )
+                    name = photographs.name(picture.path)
+                    bar.write(f'skipped {name}: {picture.problem}', file=sys.stderr)
             if made is not None:
                 writer.add(made, _rows(good, net.class_names))
             bar.update(len(batch))

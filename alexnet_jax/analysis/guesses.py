@@ -117,7 +117,8 @@ def write(
 ) -> tuple[list[Guess], int]:
     """Writes the guesses for files and folders as they come, a line each.
 
-    Files that cannot be read are named on stderr, and the others are done.
+    Files that cannot be read are named on stderr, and the others are done, but for
+    'ilsvrc', whose lines have no names.
 
     Args:
       net: the network.

@@ -130,9 +130,11 @@ def _check_probes(count: int, sizes: Sequence[int]) -> None:
     if count < HELD_OUT:
         raise ValueError(
             f'a probe needs {HELD_OUT} training images or more, one of which is held '
-            f'out, and there are {count}'
+            f'out, and there are {count}: give --limit={HELD_OUT} or more, or a larger '
+            'split with --config.data.train_split'
         )
-    needed = 4 * count * sum(sizes) + max(probe.memory(count, n) for n in sizes)
+    fitted = count - count // HELD_OUT
+    needed = 4 * count * sum(sizes) + max(probe.memory(fitted, n) for n in sizes)
     if needed > PROBE_BYTES:
         raise ValueError(
             f'probes of {count:,} images would take {needed / 1e9:,.1f} GB; give '

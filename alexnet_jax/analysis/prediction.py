@@ -118,9 +118,9 @@ def open_split(
     return Split(dataset, data, name, labels)
 
 
-def print_notes(split: Split) -> None:
-    """Says what is odd about a split's images, such as a folder that was divided."""
-    for note in split.dataset.notes:
+def print_notes(*splits: Split) -> None:
+    """Says once what is odd about images, such as a folder that was divided."""
+    for note in dict.fromkeys(n for split in splits for n in split.dataset.notes):
         print(f'note: {note}', file=sys.stderr)
 
 

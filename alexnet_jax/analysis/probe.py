@@ -85,12 +85,12 @@ def fit(
 
 
 def memory(count: int, features: int) -> int:
-    """Bytes that `fit` takes at most, of so many images with so many features.
+    """About the bytes that `fit` takes for so many images with so many features.
 
-    Copies of the features, and the products of all pairs of images with their
-    eigenvectors, where there are fewer images than features.
+    Six float32 copies of the features; where there are fewer images than features,
+    also the products of all pairs of images and their eigenvectors.
     """
-    return 4 * 4 * count * features + (32 * count**2 if count < features else 0)
+    return 24 * count * features + (32 * count**2 if count < features else 0)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

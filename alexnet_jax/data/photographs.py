@@ -84,7 +84,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def name(path: str | Path) -> str:
-    """A path as text; each byte that is no UTF-8 becomes U+FFFD."""
+    """A path as text; what is no UTF-8 in it becomes U+FFFD."""
     return os.fsencode(path).decode(errors='replace')
 
 

@@ -83,7 +83,8 @@ def open_source(data: ConfigDict, *, largest_gb: float = math.inf) -> sources.So
 
     Args:
       data: config.data.
-      largest_gb: TFDS downloads or generates no larger set than this on the way.
+      largest_gb: TFDS downloads or generates no larger set than this on the way, and
+        none at 0.
 
     Raises:
       SourceNotFoundError: there is none.
@@ -265,16 +266,13 @@ def _report_undecodable(
         )
     if not skip_bad:
         more = ', …' if len(undecodable) > 3 else ''
+        anew = ''
+        if data.source == 'folder':
+            anew = f', which makes another set from its start ({directory} can go then)'
         raise ValueError(
             f'{len(undecodable)} images of {source.name} cannot be decoded: '
             f'{", ".join(undecodable[:3])}{more} (all in {report}); replace or remove '
-            f'them, or leave them out: {sources.prepare_command(data)} --skip_bad'
-            + (
-                f' (another folder of images is another set, made from its start; '
-                f'{directory} can be removed then)'
-                if data.source == 'folder'
-                else ''
-            )
+            f'them{anew}, or leave them out: {sources.prepare_command(data)} --skip_bad'
         )
 
 

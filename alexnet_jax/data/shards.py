@@ -50,11 +50,15 @@ class Shard:
     @property
     def done(self) -> bool:
         """Whether the shard and its sums are there, and whole."""
-        # A power cut can leave a name without its content.
-        if not self.path.exists() or not zipfile.is_zipfile(self.sums):
+        # A power cut can leave a name without its content, and a process that finishes
+        # the split takes the sums away.
+        try:
+            if not zipfile.is_zipfile(self.sums):
+                return False
+            with np.load(self.sums) as sums:
+                return self.path.stat().st_size == int(sums['num_bytes'])
+        except FileNotFoundError:
             return False
-        with np.load(self.sums) as sums:
-            return self.path.stat().st_size == int(sums['num_bytes'])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -209,9 +209,10 @@ def _prepare_with_tfds(
         downloads = True
     if gigabytes > largest_gb or largest_gb <= 0:
         download = ConfigDict({**data, 'download': downloads})
+        more = ', more than config.data.auto_prepare_gb' if largest_gb > 0 else ''
         raise SourceNotFoundError(
-            f'{name} is not prepared in {root}, and its {gigabytes:.2g} GB are more '
-            'than config.data.auto_prepare_gb allows; prepare it with: '
+            f'{name} is not prepared in {root} and has {gigabytes:.2g} GB{more}; '
+            'prepare it with: '
             f'{sources.prepare_command(download)}'
         )
     if downloads and not data.download:

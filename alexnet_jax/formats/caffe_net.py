@@ -36,22 +36,27 @@ def layers_of(net: Message) -> list[Layer]:
       ValueError: a layer is of a type that AlexNet does not have, or they are no chain.
     """
     found: list[Layer] = []
-    previous: str | None = None
+    previous: list[str] = []  # the names of what the layer before gives
     for message in [*net.get('layers', ()), *net.get('layer', ())]:
         message = _message(message, 'a layer')
         name = str(message.get('name', ['?'])[-1])[:60]
         kind = _type(message.get('type', ['None'])[-1], name)
         reads = message.get('bottom', [None])
         if kind in caffe_schema.BESIDE:
-            if kind in ('Flatten', 'Split') and reads == [previous]:
-                previous = message.get('top', [None])[0]  # the same numbers
+            if kind in ('Flatten', 'Split') and reads[0] in previous:
+                previous = message.get('top', [])  # the same numbers
             continue
-        if previous is not None and reads not in ([None], [previous]):
+        if (
+            previous
+            and reads != [None]
+            and (len(reads) > 1 or reads[0] not in previous)
+        ):
+            before = ' or '.join(map(str, previous))
             raise ValueError(
                 f'its layer {name!r} reads {", ".join(map(str, reads))[:60]!r}, not '
-                f'{str(previous)[:60]!r} before it: it is no chain of layers'
+                f'{before[:60]!r} before it: it is no chain of layers'
             )
-        previous = message.get('top', [None])[-1]
+        previous = message.get('top', [])[-1:]
         settings: Settings = {}
         if kind in caffe_schema.SETTINGS:
             key = caffe_schema.SETTINGS[kind][0]

@@ -44,8 +44,7 @@ def read(path: Path, *, network: str = '') -> Weights:
     layers = [x for x in layers if x.get('type') not in ('dropout', 'softmax')]
     weighted = [_arrays(x, path) for x in layers if x.get('type') == 'conv']
     steps = _steps(layers, path)
-    if not network:
-        network = _shipped(layers, steps, weighted, path)
+    network = _shipped(layers, steps, weighted, path, network)
     table = networks.table_of(networks.config(network))
     names = table['layers']
     if len(names) != len(weighted):
@@ -178,9 +177,10 @@ def _shipped(
     steps: list[list[str]],
     weighted: list[tuple[np.ndarray, np.ndarray]],
     path: Path,
+    named: str,
 ) -> str:
-    """The shipped network with these steps and settings."""
-    for name in ('caffe', 'caffenet'):
+    """The shipped network with these steps and settings; `named`, if that is given."""
+    for name in (named,) if named else ('caffe', 'caffenet'):
         table = networks.table_of(networks.config(name))
         wanted = [
             [step for step in table[layer]['steps'] if step != 'dropout']

@@ -31,7 +31,8 @@ def write(weights: Weights, path: Path) -> list[Path]:
       ValueError: the folder is there and has other files.
     """
     written = [path / WEIGHTS, path / MODULE]
-    if path.is_dir() and set(path.iterdir()) - set(written):
+    left = path / '__pycache__'  # by whoever imported the module
+    if path.is_dir() and set(path.iterdir()) - {*written, left}:
         raise ValueError(f'{path} has other files; name a new folder')
     state = torch_layout.to_torch(weights.params, weights.network)
     tensors = {_inside(name): array for name, array in state.items()}

@@ -100,13 +100,6 @@ class Weights:
                 f'{self.network.num_classes} outputs'
             )
 
-        if repeated := [n for n, k in Counter(self.class_names).items() if k > 1]:
-            raise ValueError(
-                f'{self.source}: {len(repeated)} class names are repeated, such as '
-                f'{repeated[0]!r}; classes are found by their names: give each its '
-                f"own, such as '{repeated[0]} (2)'"
-            )
-
     @functools.cached_property
     def network(self) -> model.Network:
         """The network of the table, for these classes and crops."""
@@ -119,6 +112,23 @@ class Weights:
     def digest(self) -> str:
         """SHA-256 over names, shapes and values of the parameters, in layer order."""
         return digest(self.params, [layer.name for layer in self.network.layers])
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """Refuses names that two classes share: classes are found by their names.
+
+    Args:
+      names: of the classes.
+      what: they come from, for messages.
+
+    Raises:
+      ValueError: some are repeated.
+    """
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f'{what}: {len(repeated)} class names are repeated, such as '
+            f'{repeated[0]!r:.60}; give each class a name of its own in --classes=FILE'
+        )
 
 
 def one_colour(colour: np.ndarray, size: int) -> np.ndarray:

@@ -41,15 +41,20 @@ def of_place(changes: Mapping[str, Any], data: ConfigDict) -> dict[str, Any]:
 
 def of_images(changes: Mapping[str, Any], data: ConfigDict) -> dict[str, Any]:
     """The changes that make other images of the run's; arguments as above."""
-    images = {
-        key: os.path.realpath(os.path.expanduser(value)) if key == 'data_dir' else value
+
+    def same(key: str, value: Any) -> Any:
+        return (
+            os.path.realpath(os.path.expanduser(value)) if key == 'data_dir' else value
+        )
+
+    places = of_place(changes, data)
+    return {
+        key: same(key, value)
         for key, value in changes.items()
-        if key not in HOW and key not in of_place(changes, data) and value != data[key]
+        if key not in HOW
+        and key not in places
+        and same(key, value) != same(key, data[key])
     }
-    own = os.path.realpath(os.path.expanduser(data.data_dir))
-    if images == {'data_dir': own}:
-        return {}
-    return images
 
 
 def name(changes: Mapping[str, Any], data: ConfigDict) -> str:

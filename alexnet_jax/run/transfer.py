@@ -14,7 +14,7 @@ from alexnet_jax import build, model
 from alexnet_jax import config as config_lib
 from alexnet_jax import mesh as mesh_lib
 from alexnet_jax.formats import networks, run_config
-from alexnet_jax.formats.weights import Preprocessing, Weights
+from alexnet_jax.formats.weights import Preprocessing, Weights, check_names
 from alexnet_jax.run import checkpoint, config_file, inputs, log_window, provenance
 from alexnet_jax.run import trained as trained_lib
 from alexnet_jax.run import workdir as workdir_lib
@@ -100,6 +100,7 @@ def make_workdir(weights: Weights, workdir: Path) -> ConfigDict:
 def _write(weights: Weights, workdir: Path) -> ConfigDict:
     config = config_of(weights)
     names = weights.class_names or imagenet_synsets()
+    check_names(names, weights.source)
     if len(names) != weights.network.num_classes:
         raise ValueError(
             f'{weights.source} has {weights.network.num_classes} classes and does not '
