@@ -155,7 +155,7 @@ CLAIMS = (
         'top-1 error',
         'S0, §7',
         '',
-        aside='of conv4 alone, one of the middle layers',
+        aside='of conv4, one of the middle layers; the others are under “More effects”',
         arms='base without_conv3 without_conv4',
         expected='about +2 top-1 (§7)',
     ),

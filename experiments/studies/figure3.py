@@ -55,6 +55,7 @@ CIFAR10 = Study(
         ),
     ),
     seeds=5,
+    changed_since=('2026-11-30: the controls have two seeds so far, for want of time',),
     columns=(
         chroma('mean', 'energy off grey, all kernels'),
         chroma('greyer', 'of the greyer tower'),
@@ -100,6 +101,7 @@ STARTED_AS_2012 = dataclasses.replace(
     base=KERNELS_2012,
     effects=tuple(dataclasses.replace(e, claim=0) for e in CIFAR10.effects),
     seeds=3,
+    changed_since=(),
     remarks=(
         f'The bound of {COLOUR_TOWER:g} points of energy is what “largely” is taken '
         'for. `one_tower` has no towers: its kernels are split into halves at random, '

@@ -27,6 +27,7 @@ def on_photographs(of: Study, arms: tuple[str, ...], seeds: int = 3) -> Study:
         effects=tuple(effects),
         seeds=seeds,
         remarks='',
+        changed_since=(),
     )
 
 
