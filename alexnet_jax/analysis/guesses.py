@@ -131,11 +131,11 @@ def write(
       numbers: for 'ilsvrc', the number of each class; None for 1, 2, … in order.
       shown: how many guesses to hand back, evenly spread over the files.
 
-    Raises:
-      ValueError: for 'ilsvrc', a file could not be read.
-
     Returns:
       the guesses that are to be shown, and how many files could not be read.
+
+    Raises:
+      ValueError: for 'ilsvrc', a file could not be read.
     """
     total = counted.total
     top = min(ILSVRC_GUESSES if how == 'ilsvrc' else top, len(net.class_names))

@@ -52,18 +52,18 @@ def _of_records(
     path = prepared.statistics(dataset.directory, split)
     left_out = prepared.read_sums(path, dataset.stored_size)['undecodable'].tolist()
     count = dataset.split_sizes[split] + len(left_out)
-    names = [f'{split}[{i}]' for i in range(count)]
-    begins = [(f'{key}: ', f'{key} ') for key in names]
+    names = keys = [f'{split}[{i}]' for i in range(count)]
+    ends = (': ', ' ')
     if isinstance(source, folders.FolderSource) and source.split_sizes[split] == count:
         place = source.places[split]
         paths = source.files[split].paths(0, count)
         names = [f'{place}/{path}' if place else path for path in paths]
         names = [n if n.isascii() else photographs.name(n) for n in names]
-        # A file's name may go on with a space.
-        begins = [(f'{(source.directory / place).name}/{path}: ',) for path in paths]
+        keys = [f'{(source.directory / place).name}/{path}' for path in paths]
+        ends = (': ',)  # a file's name may go on with a space
     # Each line on an image that was left out begins with its key.
     return [
         name
-        for name, begin in zip(names, begins, strict=True)
-        if not any(line.startswith(begin) for line in left_out)
+        for name, key in zip(names, keys, strict=True)
+        if not any(line.startswith(f'{key}{end}') for line in left_out for end in ends)
     ]

@@ -47,8 +47,6 @@ def read(path: Path, *, network: str = '') -> Weights:
     network = _shipped(layers, steps, weighted, path, network)
     table = networks.table_of(networks.config(network))
     names = table['layers']
-    if len(names) != len(weighted):
-        raise _unknown(weighted, path)
     hidden = zip(names[:-1], weighted, strict=False)
     table |= {name: table[name] | {'features': len(bias)} for name, (_, bias) in hidden}
     meta = content.get('meta', content)
