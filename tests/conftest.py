@@ -20,6 +20,12 @@ from typing import Any
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+# How many threads share a product decides how it is cut, hence its last bits. XLA takes
+# one per core, or per device where there are more of those: on two cores four here, of
+# four devices, and two in a command that a test starts. Runs that are compared to the
+# bit need as many in both.
+os.environ.setdefault('NPROC', '4')
+
 # Tests and the processes they start compile the same steps; each is compiled once.
 _CACHE = tempfile.TemporaryDirectory(prefix='jax_cache')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _CACHE.name)
