@@ -56,6 +56,7 @@ def make_cells(
     seeds: int,
     workdir: Path,
     *,
+    first_seed: int = 0,
     ten_views: bool = False,
 ) -> list[Cell]:
     """Makes and validates every cell, seed by seed so that pairs are early complete.
@@ -65,15 +66,21 @@ def make_cells(
       base: with its overrides.
       base_file: what `--config` names in the commands.
       base_overrides: what the base differs in from that file, by dotted key.
-      seeds: 0 … seeds − 1.
+      seeds: first_seed … seeds − 1.
       workdir: of the sweep.
+      first_seed: those before it are left out.
       ten_views: evaluates the end of each cell with ten views too.
 
     Raises:
-      ValueError: a cell whose config is not valid.
+      ValueError: a cell whose config is not valid, or no seed is left.
     """
+    if first_seed >= seeds:
+        raise ValueError(
+            f'first_seed={first_seed} leaves no seed of 0 … {seeds - 1}; give --seeds='
+            f'{first_seed + 1} or more'
+        )
     cells = []
-    for seed in range(seeds):
+    for seed in range(first_seed, seeds):
         for arm, of_any_seed in arms.items():
             changes = filled(of_any_seed, seed, workdir)
             config = base.copy_and_resolve_references()

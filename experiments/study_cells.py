@@ -31,6 +31,7 @@ def of_study(
     *,
     places: Mapping[str, Any],
     seeds: int | None = None,
+    first_seed: int = 0,
 ) -> Sweep:
     """The sweep of a study.
 
@@ -39,10 +40,11 @@ def of_study(
       names: of its arms; none: all.
       workdir: of all studies.
       places: where the data are, by dotted key.
-      seeds: how many; None: as the study says.
+      seeds: first_seed … seeds − 1; None: up to the study's number.
+      first_seed: those before it are left out.
 
     Raises:
-      ValueError: the study has no such arm, or not on its base.
+      ValueError: the study has no such arm, or not on its base, or no seed is left.
     """
     arms = study.changes()
     if unknown := [name for name in names if name not in arms]:
@@ -60,6 +62,7 @@ def of_study(
         changed,
         seeds or study.seeds,
         workdir / study.base.name,
+        first_seed=first_seed,
         ten_views=study.base.ten_views,
     )
     return Sweep(study, made, workdir)

@@ -55,6 +55,9 @@ _PREPARED_DIR = flags.DEFINE_string('prepared_dir', '', 'config.data.prepared_di
 _SEEDS = flags.DEFINE_integer(
     'seeds', None, 'Seeds 0 … N−1; default: 1, or as the study says.', lower_bound=1
 )
+_FIRST_SEED = flags.DEFINE_integer(
+    'first_seed', 0, 'Leave out the seeds before it, recorded earlier.', lower_bound=0
+)
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/sweep', 'Holds a folder per cell.')
 _JOBS = flags.DEFINE_integer(
     'jobs', 1, 'Cells at a time; the cores are divided among them.', lower_bound=1
@@ -80,6 +83,7 @@ def of_ablations(names: Sequence[str], workdir: Path) -> Sweep:
         config_flags.get_override_values(flags.FLAGS['base']),
         _SEEDS.value or 1,
         workdir,
+        first_seed=_FIRST_SEED.value,
     )
     return Sweep(None, made, workdir)
 
@@ -223,7 +227,12 @@ def main(argv: list[str]) -> None:
             )
         sweeps = [
             of_study(
-                studies.named(name), names, workdir, places=given, seeds=_SEEDS.value
+                studies.named(name),
+                names,
+                workdir,
+                places=given,
+                seeds=_SEEDS.value,
+                first_seed=_FIRST_SEED.value,
             )
             for name in _STUDY.value
         ] or [of_ablations(names, workdir)]

@@ -221,6 +221,15 @@ def test_commands_are_printed_and_nothing_runs(tmp_path):
     assert all(c.split()[2:5] == ['python', '-m', 'alexnet_jax.main'] for c in commands)
     # Seed by seed: pairs are complete early.
     assert [('--config.model.conv1.lrn=False' in c) for c in commands] == [0, 1, 0, 1]
+    # What is recorded already can be left out.
+    later = run_here('experiments.sweep', *words, '--print_commands', '--first_seed=1')
+    assert later.out.splitlines() == commands[2:]
+    none = run_here('experiments.sweep', *words, '--first_seed=2')
+    assert none.status == 1 and 'first_seed=2 leaves no seed of 0 … 1' in none.error
+    study = ['--study=depth', f'--workdir={tmp_path}/b', '--print_commands']
+    last = run_here('experiments.sweep', *study, '--first_seed=2').out.split()
+    workdirs = {word for word in last if word.startswith('--workdir=')}
+    assert len(workdirs) == 8 and all(name.endswith('-s2') for name in workdirs)
     assert not list(tmp_path.iterdir())
 
 
