@@ -1,8 +1,8 @@
 """A record's picture: training and validation error of each arm over time, as SVG.
 
-Arms differ in their dashes as well as in colours that the colour-blind can tell apart
-and that keep their order of brightness in grey. A band is from the smallest to the
-largest of the seeds.
+Arms differ in their dashes, from the fifth on in their markers too, as well as in
+colours that the colour-blind can tell apart, so that grey is enough. A band is from the
+smallest to the largest of the seeds.
 """
 
 import hashlib
@@ -17,13 +17,15 @@ from experiments.runs import Run
 from experiments.studies.study import Study
 
 # Okabe and Ito's, from dark to light.
-COLOURS = ('#000000', '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+COLOURS = ('#000000', '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+MARKERS = ('', 'o', 's', '^', 'D')  # one for as many arms as there are dashes
 
 
 def digest(study: Study, runs: Sequence[Run]) -> str:
     """Names what a picture shows, so that an old one is noticed."""
-    shown = (study.name, study.arms, runs, *_marks(study))
+    style = (COLOURS, DASHES, MARKERS)
+    shown = (study.name, study.arms, runs, *_marks(study), style)
     return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
@@ -73,7 +75,12 @@ def curves(study: Study, runs: Sequence[Run]) -> str:
         axes.set_ylim(bottom=0)
         axes.grid(axis='y', color='#dddddd', linewidth=0.6)
         axes.spines[['top', 'right']].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    legend = {'frameon': False, 'fontsize': 8, 'handlelength': 3.5}
+    if len(arms) <= 2 * len(DASHES):
+        figure.axes[0].legend(**legend)
+    else:  # so many names would hide the curves
+        names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*names, loc='outside right center', **legend)
     text = io.StringIO()
     # Text as text: smaller, and the same whatever fonts there are.
     with matplotlib.rc_context({'svg.hashsalt': 'alexnet', 'svg.fonttype': 'none'}):
@@ -105,6 +112,9 @@ def _draw(
         errors.mean(axis=0),
         color=colour,
         linestyle=DASHES[place % len(DASHES)],
+        marker=MARKERS[place // len(DASHES) % len(MARKERS)],
+        markersize=3,
+        markevery=max(1, len(times) // 8),
         linewidth=1.4,
         label=f'{arm} (n = {len(series)})',
     )

@@ -17,12 +17,12 @@ MEASURES = (
 )
 
 
-def protocol(study: Study, *, found: bool) -> str:
+def protocol(study: Study, runs: Sequence[Run]) -> str:
     """The record's README: everything that is fixed before the first run.
 
     Args:
       study: which.
-      found: whether there is a table to link to.
+      runs: of the record, as far as there are any.
     """
     base = study.base
     of_training = base.load().data.training_error_split
@@ -33,12 +33,16 @@ def protocol(study: Study, *, found: bool) -> str:
         'be older. '
         + (
             'What the runs found: [table.md](table.md).'
-            if found
+            if runs
             else 'Nothing has been run.'
         ),
         (f'    {base.made_by}\n' if base.made_by else '')
-        + f'    {sweep_command(study)}\n'
-        + (f'    {inspect_command(study)}\n' if study.inspections else '')
+        + f'    {sweep_command(study, seeds=_seeds_of(runs))}\n'
+        + (
+            f'    {inspect_command(study, _seeds_of(runs))}\n'
+            if study.inspections
+            else ''
+        )
         + '    python -m experiments.summarize --runs=runs/studies',
         f'**Claim.** {study.claim}.',
         f'**Data.** {base.data}.',
@@ -97,21 +101,36 @@ def protocol(study: Study, *, found: bool) -> str:
     return '\n\n'.join(lines) + '\n'
 
 
-def sweep_command(study: Study, arms: Sequence[str] = ()) -> str:
-    """The command that trains a study's cells, or only those of some arms."""
+def sweep_command(study: Study, arms: Sequence[str] = (), seeds: int = 0) -> str:
+    """The command that trains a study's cells, or only those of some arms.
+
+    Args:
+      study: which.
+      arms: none: those that the study runs.
+      seeds: how many; no more than the study says need no word.
+    """
     words = ['python -m experiments.sweep', *(arms or study.chosen)]
     return (
         f'{study.environment}{" ".join(words)} --study={study.name} '
         f'--data_dir={study.base.data_dir} --jobs={study.jobs} --workdir=runs/studies'
+        f'{_more_seeds(study, seeds)}'
     )
 
 
-def inspect_command(study: Study) -> str:
+def inspect_command(study: Study, seeds: int = 0) -> str:
     """The command that measures on the nets of a study that asks for it."""
     return (
         f'python -m experiments.inspect_cells --study={study.name} '
-        '--workdir=runs/studies'
+        f'--workdir=runs/studies{_more_seeds(study, seeds)}'
     )
+
+
+def _more_seeds(study: Study, seeds: int) -> str:
+    return f' --seeds={seeds}' if seeds > study.seeds else ''
+
+
+def _seeds_of(runs: Sequence[Run]) -> int:
+    return 1 + max((run.seed for run in runs), default=-1)
 
 
 def not_run(study: Study, runs: Sequence[Run]) -> list[str]:
@@ -212,6 +231,11 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
     lines.append(
         f'{len(runs)} {"run" if len(runs) == 1 else "runs"} of commit {commits}, '
         f'{seconds / 3600:.1f} hours of CPU time.'
+        + (
+            ' A run of two commits was stopped at the first and went on at the second.'
+            if any(', ' in run.commit for run in runs)
+            else ''
+        )
     )
     by = dict.fromkeys(run.measured_by for run in runs if run.measured_by)
     if by and study.inspections:

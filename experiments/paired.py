@@ -73,7 +73,8 @@ NOT_SUPPORTED = 'not supported'
 INCONCLUSIVE = 'inconclusive at this scale'
 NEEDS_IMAGENET = 'needs ImageNet'
 NOT_RUN = 'not run'
-VERDICTS = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NEEDS_IMAGENET, NOT_RUN)
+MEASURED = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE)
+VERDICTS = (*MEASURED, NEEDS_IMAGENET, NOT_RUN)
 
 
 def between(low: str, high: str, *, least: bool = False, most: bool = False) -> str:

@@ -29,7 +29,7 @@ from experiments import (
 )
 from experiments.claims import Claim
 from experiments.effects import Found, measured_effect
-from experiments.studies.study import Study
+from experiments.studies.study import Effect, Study
 
 ROOT = Path(__file__).parents[1]
 Pages = dict[Path, str]
@@ -69,7 +69,7 @@ def make(root: Path = ROOT) -> Pages:
     for study in studies.STUDIES.values():
         record = record_of(study, root)
         found = runs.load(record / 'runs.jsonl')
-        made[record / 'README.md'] = pages.protocol(study, found=bool(found))
+        made[record / 'README.md'] = pages.protocol(study, found)
         if found:
             drawn = sorted(path.name for path in record.glob('*.png'))
             made[record / 'table.md'] = pages.table(study, found, drawn)
@@ -113,6 +113,9 @@ def claims_page(
         f'{sum(row[-2] == verdict for row in rows)} {verdict}'
         for verdict in paired.VERDICTS
     )
+    measured = sum(
+        row[-2] in paired.MEASURED and 'experiments/records' in row[-1] for row in rows
+    )
     parts = [
         '# What was claimed, and what was found',
         'Made by `python -m experiments.summarize` from `experiments/claims.py`, '
@@ -128,13 +131,14 @@ def claims_page(
         'first run, or before its nets were measured; cells that studies share may be '
         'older. What was changed later stands at the end of the protocol. What was not '
         'run is listed [below](#not-run), with its commands.',
-        f'{len(rows)} claims: {counts}.',
+        f'{len(rows)} claims: {counts}. Of those with a verdict {measured} rest on '
+        'runs here, the others on what was counted, compared or inspected.',
         report.markdown_table(
             ['#', 'claim', 'in 2012', 'here', 'data', 'found', 'verdict', 'in'],
             rows,
         ),
         '## At full scale',
-        'Rows 19 to 23 and 25 have their commands above. The commands below ask the '
+        'Rows 19 to 25 have their commands above. The commands below ask the '
         'paper’s net about the claims for which small nets were trained here. They '
         f'need {claims.BYTES}. The hours are for one H100, {claims.ASSUMED}, with one '
         'seed of each arm; arms that compute less take fewer. A verdict needs at least '
@@ -142,15 +146,9 @@ def claims_page(
         report.markdown_table(
             ['#', 'command', 'hours', 'to expect'],
             [
-                [
-                    str(claim.number),
-                    f'`python -m experiments.sweep {claim.arms} --base=paper '
-                    '--seeds=1 --workdir=runs/imagenet`',
-                    f'{len(claim.arms.split()) * claims.HOURS:.1f}',
-                    claim.expected,
-                ]
+                [str(claim.number), *_at_full_scale(claim), claim.expected]
                 for claim in claims.CLAIMS
-                if claim.arms
+                if claim.arms or claim.of_row_20
             ],
         ),
         '## More effects',
@@ -166,7 +164,7 @@ def claims_page(
             *(one.text(), one.verdict, _link(study)),
         ]
         for study, one in effects
-        if not one.effect.claim
+        if one.effect is not _deciding(study, one.effect.claim)
     ]
     parts.append(
         report.markdown_table(
@@ -205,6 +203,20 @@ def claims_page(
     return '\n\n'.join(parts) + '\n'
 
 
+def _at_full_scale(claim: Claim) -> tuple[str, str]:
+    """What asks the paper's net, and the hours of its training."""
+    if claim.of_row_20:
+        return f'`{claim.of_row_20}`', 'row 20’s'
+    command = f'python -m experiments.sweep {claim.arms} --base=paper --seeds=1'
+    needed = len(claim.arms.split()) * claims.HOURS
+    return f'`{command} --workdir=runs/imagenet`', f'{needed:.1f}'
+
+
+def _deciding(study: Study, claim: int) -> Effect | None:
+    """The effect of which a claim's verdict is; its others are shown beside it."""
+    return next((e for e in study.effects if claim and e.claim == claim), None)
+
+
 def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
     quoted = f'“{claim.quote}” ({claim.source})'
     start = [str(claim.number), quoted, claim.logged or '—']
@@ -216,12 +228,19 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         if study.inspections:
             command += f', `{pages.inspect_command(study)}`'
         images = study.base.images
-        for found_in, one in effects:
-            if found_in is study and one.effect.claim == claim.number:
-                found = f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
-                found += aside
-                return [*start, command, images, found, one.verdict, _link(study)]
-        return [*start, command, images, '—', paired.NOT_RUN, _link(study)]
+        of_claim = [  # the first decides
+            one
+            for found_in, one in effects
+            if found_in is study and one.effect.claim == claim.number
+        ]
+        if not of_claim:
+            return [*start, command, images, '—', paired.NOT_RUN, _link(study)]
+        found = '; '.join(
+            f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
+            for one in of_claim
+        )
+        verdict = of_claim[0].verdict
+        return [*start, command, images, found + aside, verdict, _link(study)]
     command = f'`{claim.command}`' if claim.command else '—'
     link = f'[{Path(claim.link).parent.name or claim.link}]({claim.link})'
     return [

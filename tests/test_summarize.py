@@ -157,7 +157,7 @@ def test_a_study_can_be_run_and_its_protocol_says_what_it_fixes(name, tmp_path):
     assert all('--config.data.data_dir=DIR' in cell.train for cell in made.cells)
     assert {e.arm for e in one.effects if '*' not in e.arm} <= set(one.arms)
     assert {e.against for e in one.effects if '*' not in e.against} <= {*one.arms, ''}
-    text = pages.protocol(one, found=False)
+    text = pages.protocol(one, [])
     for word in (one.claim, one.base.data, one.base.schedule, *one.arms):
         assert word in text
     for effect in one.effects:
@@ -237,6 +237,29 @@ def test_every_claim_has_a_row_with_a_verdict():
     page = summarize.claims_page([(studies.named('lrn'), one)], [])
     row = next(line for line in page.splitlines() if line.startswith('| 7 |'))
     assert '+2.00 points' in row and '| supported |' in row
+    assert 'with a verdict 2 rest on runs here' in page
+
+
+def test_the_first_effect_of_a_claim_decides_and_the_others_stand_beside_it():
+    one = studies.named('augmentation')
+    made = [
+        make_run(arm, seed, [error], test__top1_error=error + 0.001 * seed)
+        for arm, error in (('base', 0.4), ('no_crop_no_mirror', 0.3))
+        for seed in (0, 1)
+    ]
+    for run in made:
+        gap = 0.1 if run.arm == 'base' else 0.2
+        run.series['train_view/top1_error'] = [
+            [step, value - gap] for step, value in run.series['val/top1_error']
+        ]
+    found = [measured_effect(effect, made) for effect in one.effects]
+    effects = [(one, effect) for effect in found if effect is not None]
+    page = summarize.claims_page(effects, [])
+    row = next(line for line in page.splitlines() if line.startswith('| 10 |'))
+    assert 'the gap with neither crops nor mirrors' in row and '+10.00 points' in row
+    assert 'neither crops nor mirrors, test error' in row and '| supported |' in row
+    more = page.split('## More effects')[1].split('## ')[0]
+    assert 'neither crops nor mirrors, test error' in more and 'the gap' not in more
 
 
 def test_what_was_not_run_is_listed_with_a_command_that_runs_just_that(tmp_path):
@@ -263,12 +286,23 @@ def test_what_was_not_run_is_listed_with_a_command_that_runs_just_that(tmp_path)
 
 def test_what_is_asked_of_imagenet_can_be_run_there():
     asked = [claim for claim in claims.CLAIMS if claim.arms]
-    assert {3, 7, 8, 9, 10, 11, 12, 13, 15} == {claim.number for claim in asked}
+    assert {3, 7, 8, 9, 10, 11, 12, 13, 15, 26, 32} == {c.number for c in asked}
     for claim in asked:
         base, *arms = claim.arms.split()
         assert base == 'base' and arms and claim.expected
         for arm in arms:
             assert ablations.overrides(arm, paper.get_config())
+    others = [claim for claim in claims.CLAIMS if claim.of_row_20]
+    assert {18, 27, 28, 29} == {claim.number for claim in others}
+    for claim in others:
+        _, _, module, *words = shlex.split(claim.of_row_20)
+        known = run_here(module, '--help').out
+        assert claim.expected and '--workdir=runs/paper' in words
+        assert all(word.split('=')[0] + '=' in known for word in words)
+    # Whatever a small net decided here has its question for the paper's.
+    decided = {e.claim for s in studies.STUDIES.values() for e in s.effects} - {0}
+    of_small_nets = {5, 6, 30, 33}  # of other nets than the paper's
+    assert decided - of_small_nets == {c.number for c in (*asked, *others)}
 
 
 def test_the_row_of_two_gpus_has_what_the_record_of_scaling_has():

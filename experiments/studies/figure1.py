@@ -87,8 +87,8 @@ STUDIES = (
         effects=(
             slower(5, 'tanh'),
             slower(6, 'sigmoid'),
-            slower(0, 'tanh', TO_40),
-            slower(0, 'sigmoid', TO_40),
+            slower(5, 'tanh', TO_40),
+            slower(6, 'sigmoid', TO_40),
         ),
         columns=(TO_25, TO_40),
         remarks=(
