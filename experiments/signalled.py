@@ -27,7 +27,7 @@ from experiments.benchmark import rounds
 from experiments.journal import Journal
 from experiments.report import Report
 
-# The line after which the signal comes; '' stands for half a second after the start.
+# The line after which the signal comes; '' stands for as soon as it is listened for.
 PLACES = {
     'imports': '',
     'preparation': 'preparing|rendering',
@@ -42,12 +42,19 @@ LIMIT = 2.0  # seconds
 def await_place(process: subprocess.Popen[str], place: str) -> None:
     """Reads a run's output until it is at a place."""
     if not PLACES[place]:
-        time.sleep(0.5)
+        while process.poll() is None and not _catches_sigterm(process.pid):
+            time.sleep(0.01)
         return
     assert process.stdout
     for line in process.stdout:
         if re.search(PLACES[place], line):
             return
+
+
+def _catches_sigterm(pid: int) -> bool:
+    status = Path(f'/proc/{pid}/status').read_text()
+    caught = re.search(r'^SigCgt:\s*([0-9a-f]+)$', status, re.MULTILINE)
+    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def seconds_to_end(place: str, number: signal.Signals, data: Path) -> float:

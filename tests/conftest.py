@@ -24,7 +24,8 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # one per core, or per device where there are more of those: on two cores four here, of
 # four devices, and two in a command that a test starts. Runs that are compared to the
 # bit need as many in both.
-os.environ.setdefault('NPROC', '4')
+os.environ['NPROC'] = '4'
+os.environ.pop('PJRT_NPROC', None)  # it would take precedence
 
 # Tests and the processes they start compile the same steps; each is compiled once.
 _CACHE = tempfile.TemporaryDirectory(prefix='jax_cache')
@@ -215,8 +216,11 @@ def start(
     )
 
 
-def end(process: subprocess.Popen[str], timeout: float = 300) -> Ended:
-    """Waits for a process, which does not outlive its time."""
+def end(process: subprocess.Popen[str], timeout: float = 900) -> Ended:
+    """Waits for a process, which does not outlive its time.
+
+    The time only ends what hangs: a machine may be several times slower than ours.
+    """
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

@@ -492,6 +492,6 @@ def test_processes_agree_on_whether_a_checkpoint_is_the_best(tmp_path):
     started = [
         start('-c', ONE_CANNOT_READ, tmp_path, address, index) for index in (0, 1)
     ]
-    said = [end(process, timeout=60) for process in started]
+    said = [end(process) for process in started]
     assert [ended.out.split()[-2:] for ended in said] == [['0.3', 'False']] * 2, said
     assert [path.name for path in (tmp_path / 'best').iterdir()] == ['5']

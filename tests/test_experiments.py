@@ -112,7 +112,11 @@ def start_of(arm: str, width: float) -> ConfigDict:
 
 def test_contenders_of_a_benchmark_take_turns_in_processes_of_their_own():
     contenders: dict[str, rounds.Contender] = {
-        name: {'contender': 'ceilings.matrix_product', 'size': 64, 'cores': [0]}
+        name: {
+            'contender': 'ceilings.matrix_product',
+            'size': 64,
+            'cores': rounds.cores()[:1],
+        }
         for name in ('a', 'b')
     }
     measured = rounds.measure(contenders, 2)
@@ -125,7 +129,7 @@ def test_a_step_of_the_package_is_a_contender():
     small = {'train.batch_size': 8, 'model.width': 0.25}
     contender: rounds.Contender = {
         'contender': 'ours.train_step', 'config': 'cifar10', 'overrides': small,
-        'data': 1, 'tower': 2, 'devices': 2, 'cores': [0],
+        'data': 1, 'tower': 2, 'devices': 2, 'cores': rounds.cores()[:1],
     }  # fmt: skip
     assert len(rounds.measure({'ours': contender}, 1)['ours']['seconds']) == 1
 

@@ -108,10 +108,7 @@ def test_a_folder_without_splits_is_divided_by_the_names_of_its_files(tmp_path):
     assert 170 < sizes['train'] < 214 and 8 < sizes['validation'] < 42
     text = said(data)
     assert (
-        f'has no splits; each image goes to one by the hash.*train {sizes["train"]}'[
-            :20
-        ]
-        in text
+        'has no splits; each image goes to one by the hash' in text
         and f'train {sizes["train"]}, validation {sizes["validation"]}' in text
     )
     dataset = prepare.open_prepared(data)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from alexnet_jax import train
-from alexnet_jax.data import disk, prepare, tfds_sets
+from alexnet_jax.data import prepare, tfds_sets
 from alexnet_jax.run import workdir as workdir_lib
 from alexnet_jax.system import locks
 from tests.conftest import as_flags, end, make_small, run_here, start
@@ -106,7 +106,7 @@ def test_never_two_at_once_though_the_file_comes_and_goes(tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(600)
     assert [worker.exitcode for worker in workers] == [0] * 3
     assert counter.read_text() == '150'
 
@@ -137,7 +137,6 @@ def test_rendering_waits_for_its_turn(small_values, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare.open_prepared(config)
     assert held == ['rendered_shapes']
-    assert not hasattr(disk, 'locked')
 
 
 def test_a_path_that_checkpoints_cannot_be_restored_from_is_refused(

@@ -236,10 +236,9 @@ def test_caffes_rate_is_cut_every_100_000_iterations():
     plateau = optimizer.initial_plateau()
     for cuts in range(1, 5):
         at = 100_000 * cuts
-        assert float(rate(jnp.int32(at - 1), plateau)) == pytest.approx(
-            0.01 * 0.1 ** (cuts - 1)
-        )
-        assert float(rate(jnp.int32(at), plateau)) == pytest.approx(0.01 * 0.1**cuts)
+        for step, times in ((at - 1, cuts - 1), (at, cuts)):
+            found = float(rate(jnp.int32(step), plateau))
+            assert found == pytest.approx(0.01 * 0.1**times, rel=1e-5)
 
 
 def test_plateau_cuts_after_patience_and_at_most_three_times():
@@ -276,4 +275,4 @@ def test_plateau_schedule_follows_the_cuts():
         settings(), steps_per_epoch=10, total_steps=100
     )
     cut = dataclasses.replace(optimizer.initial_plateau(), cuts=np.int32(2))
-    assert float(rate(jnp.int32(0), cut)) == pytest.approx(1e-4)
+    assert float(rate(jnp.int32(0), cut)) == pytest.approx(1e-4, rel=1e-5)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
@@ -318,6 +318,7 @@ def test_mean_is_the_centre_of_the_mean_image_or_all_of_it_or_its_colour(prepare
     np.testing.assert_allclose(colour[0, 0], dataset.mean_image.mean((0, 1)), 1e-6)
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     image=st.binary(min_size=1, max_size=70_000),
     label=st.integers(-(2**63), 2**63 - 1),

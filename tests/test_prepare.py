@@ -491,7 +491,7 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
     command = ('-m', 'alexnet_jax.prepare', *flags)
     killed = start(*command)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (done := list(tmp_path.glob('prepared/*/*/.*00002.npz'))):
             assert killed.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
@@ -500,6 +500,7 @@ def test_killed_with_its_workers_it_goes_on_from_the_finished_shard(tmp_path):
     finally:
         killed.kill()
         killed.communicate()
+    deadline = time.monotonic() + 60
     while any(w.exists() and 'State:\tZ' not in state(w) for w in workers):
         assert time.monotonic() < deadline  # none is left behind
         time.sleep(0.05)

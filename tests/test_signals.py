@@ -147,8 +147,9 @@ def test_a_run_ends_in_every_phase(small_values, tmp_path, place, number, times)
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.05)
-    ended = end(process, timeout=60)
+    ended = end(process)
     assert ended.status == 128 + number, ended
     lines = [x for x in (ended.out + ended.err).splitlines() if 'signal ' in x]
-    assert len(lines) == 1, ended
+    # A second signal has a line where the first was answered before it came.
+    assert 1 <= len(lines) <= times, ended
     assert 'Traceback' not in ended.err

@@ -209,6 +209,9 @@ def test_a_run_predicts_and_is_evaluated_elsewhere_as_at_home(
         assert done.status == 0, done
         rows.append(json.loads(file.read_text())['rows'][0] | {'network': ''})
     assert guesses[0] and guesses[0] == guesses[1]
+    # On the run's two devices, and on all four here: the loss rounds otherwise.
+    losses = [row.pop('loss') for row in rows]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert rows[0] == rows[1] and rows[0]['examples'] == 130
 
 

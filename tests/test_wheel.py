@@ -41,7 +41,7 @@ def call(*words: str, cwd: Path, status: int = 0, **environment: str) -> str:
         env=inherited | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -55,7 +55,9 @@ def wheel(tmp_path_factory) -> Path:
     for name in ('pyproject.toml', 'README.md', 'LICENSE'):
         shutil.copy(REPOSITORY / name, source)
     for name in ('alexnet_jax', 'configs', 'experiments'):
-        shutil.copytree(REPOSITORY / name, source / name)
+        # Another process may write its bytecode there meanwhile.
+        ignored = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
     out = tmp_path_factory.mktemp('wheel')
     options = ('--no-deps', '--no-build-isolation', '--no-index')
     call(*PIP, 'wheel', '.', *options, f'--wheel-dir={out}', cwd=source)
