@@ -1,6 +1,8 @@
 """The cells of a sweep: what each trains, by which commands, and what it left."""
 
 import dataclasses
+import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax.run import config_file
-from alexnet_jax.system import files
+from alexnet_jax.system import config_arguments, files
 
 Command = tuple[str, ...]
 
@@ -25,6 +27,7 @@ class Cell:
     train: Command
     workdir: Path
     evaluate: Command = ()  # with ten views; empty: none
+    digest: str = ''  # of the arm's config, the same for every seed
 
     @property
     def starts_from(self) -> Path | None:
@@ -83,17 +86,18 @@ def make_cells(
     for seed in range(first_seed, seeds):
         for arm, of_any_seed in arms.items():
             changes = filled(of_any_seed, seed, workdir)
+            given = {**base_overrides, **changes, 'seed': seed}
             config = base.copy_and_resolve_references()
-            config.update_from_flattened_dict(changes)
-            config.seed = seed
+            config.update_from_flattened_dict(given)
             try:
+                config_arguments.complete(base_file, config, given)
                 config_lib.validate(config)
             except ValueError as error:
                 raise ValueError(f'arm {arm!r}: {error}') from None
             directory = workdir / name_of(arm, seed)
             train = (
                 *(sys.executable, '-m', 'alexnet_jax.main', f'--config={base_file}'),
-                *flags_of({**base_overrides, **changes, 'seed': seed}),
+                *flags_of(given),
                 f'--workdir={directory}',
             )
             evaluate: Command = ()
@@ -103,8 +107,21 @@ def make_cells(
                     f'--split={reported_split(config)}',
                     *('--checkpoint=latest', f'--workdir={directory}'),
                 )
-            cells.append(Cell(arm, seed, config, train, directory, evaluate))
+            digest = digest_of(base, of_any_seed)
+            cells.append(Cell(arm, seed, config, train, directory, evaluate, digest))
     return cells
+
+
+def digest_of(base: ConfigDict, changes: Mapping[str, Any]) -> str:
+    """Names what an arm trains, whatever the seed and wherever its data lie."""
+    values = dict(config_lib.flat(config_file.to_json(base))) | dict(changes)
+    trained = {
+        key: value
+        for key, value in values.items()
+        if key != 'seed' and not config_lib.may_change_on_resume(key)
+    }
+    text = json.dumps(trained, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def filled(changes: Mapping[str, Any], seed: int, workdir: Path) -> dict[str, Any]:
@@ -135,10 +152,6 @@ def metric_prefix(split: str) -> str:
     return {'validation': 'val'}.get(split, split)
 
 
-# Keys of the config that runs of earlier versions lack, and what these did.
-YOUNGER_KEYS = {'train.nonfinite.factor': 0.5}
-
-
 def read_result(cell: Cell) -> dict[str, float] | None:
     """The results of this very config, trained to its end in the workdir, or None.
 
@@ -148,8 +161,11 @@ def read_result(cell: Cell) -> dict[str, float] | None:
     before = files.read_json(cell.workdir / 'config.json')
     if not isinstance(before, dict) or not isinstance(result, dict):
         return None
-    was = YOUNGER_KEYS | dict(config_lib.flat(before))
-    if config_file.blocking_differences(was, config_file.to_json(cell.config)):
+    was, now = dict(config_lib.flat(before)), config_file.to_json(cell.config)
+    start = Path(was.get('init.workdir', ''))
+    if cell.starts_from and start.name == cell.starts_from.name:
+        was['init.workdir'] = str(cell.starts_from)  # the sweep's folder was moved
+    if config_file.blocking_differences(was, now):
         return None
     return result if 'val/top1_error' in result else None
 

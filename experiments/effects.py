@@ -72,8 +72,9 @@ def measured_effect(wanted: Effect, runs: Sequence[Run]) -> Found | None:
         beyond, matters = math.log(beyond), math.log(matters)
     signed = paired.interval([wanted.sign * value for value in differences])
     verdict = paired.verdict(signed, beyond=beyond, matters=matters)
-    # A bound from one side says nothing of the other.
-    if others_never or (never and verdict == paired.NOT_SUPPORTED):
+    # With its length a run that was cut off bounds the mean, not the spread: the true
+    # interval may be wider to both sides.
+    if never or others_never:
         verdict = paired.INCONCLUSIVE
     shown = paired.interval(differences)
     return Found(

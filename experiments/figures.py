@@ -25,7 +25,7 @@ MARKERS = ('', 'o', 's', '^', 'D')  # one for as many arms as there are dashes
 def digest(study: Study, runs: Sequence[Run]) -> str:
     """Names what a picture shows, so that an old one is noticed."""
     style = (COLOURS, DASHES, MARKERS)
-    shown = (study.name, study.arms, runs, *_marks(study), style)
+    shown = (study.name, study.arms, study.in_steps, runs, *_marks(study), style)
     return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 

@@ -79,7 +79,8 @@ def protocol(study: Study, runs: Sequence[Run]) -> str:
             'Student’s t at 95 %, the bootstrap’s is shown beside it. *Supported*: the '
             'whole interval lies beyond the first bound. *Not supported*: the whole '
             'interval falls short of the second, the smallest effect that would '
-            'matter. Else *inconclusive at this scale*, as with n = 1.',
+            'matter; the first that holds. Else *inconclusive at this scale*, as with '
+            'n = 1 and where a run never came to a threshold that is asked for.',
             report.markdown_table(
                 ['effect', 'arm', 'against', 'measure', 'supported', 'matters'],
                 [
@@ -109,7 +110,7 @@ def sweep_command(study: Study, arms: Sequence[str] = (), seeds: int = 0) -> str
       arms: none: those that the study runs.
       seeds: how many; no more than the study says need no word.
     """
-    words = ['python -m experiments.sweep', *(arms or study.chosen)]
+    words = ['python -m experiments.sweep', *arms]
     return (
         f'{study.environment}{" ".join(words)} --study={study.name} '
         f'--data_dir={study.base.data_dir} --jobs={study.jobs} --workdir=runs/studies'

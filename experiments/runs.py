@@ -39,6 +39,8 @@ class Run:
     # a picture of the series knows that it is the same.
     measured: dict[str, float] = dataclasses.field(default_factory=dict, repr=False)
     measured_by: str = dataclasses.field(default='', repr=False)
+    # Of its config but for the seed; '' in records from before 2026-12.
+    digest: str = dataclasses.field(default='', repr=False)
 
     def inspected(self, key: str, factor: float = 1.0) -> float | None:
         """What an inspection found × the factor."""
@@ -101,6 +103,7 @@ def read(cell: cells_lib.Cell) -> Run | None:
         series=series,
         measured=numbers,
         measured_by=measured_by,
+        digest=cell.digest,
     )
 
 
@@ -132,6 +135,9 @@ def merged(kept: Sequence[Run], new: Sequence[Run], arms: Sequence[str]) -> list
     """A record with new runs, each instead of the one of its arm and seed.
 
     What was measured on the net of the one before goes on to it if it is the same run.
+
+    Raises:
+      ValueError: an arm would have runs of two configs.
     """
     by_cell = {(run.arm, run.seed): run for run in kept}
     for run in new:
@@ -145,6 +151,14 @@ def merged(kept: Sequence[Run], new: Sequence[Run], arms: Sequence[str]) -> list
         by_cell[run.arm, run.seed] = run
     order = {arm: place for place, arm in enumerate(arms)}
     found = [by_cell[cell] for cell in by_cell if cell[0] in order]
+    for arm in order:
+        own = {run.digest: run.seed for run in found if run.arm == arm and run.digest}
+        if len(own) > 1:
+            one, other, *_ = own.values()
+            raise ValueError(
+                f'{arm}: seeds {one} and {other} were trained with different configs; '
+                'train all seeds with one, or take the old runs out of the record'
+            )
     return sorted(found, key=lambda run: (order[run.arm], run.seed))
 
 

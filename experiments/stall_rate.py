@@ -141,7 +141,7 @@ def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
     A run whose loss became infinite counts as diverged, not as stalled.
     """
     rows = [['start', 'stalled', 'diverged', 'median step of leaving (range)']]
-    signals = any('signal' in run for run in runs)
+    signals = any('signal' in run for run in runs)  # early runs have none
     if signals:
         rows[0].append('deviation of a logit at the start (range)')
     for arm in dict.fromkeys(run['arm'] for run in runs):
@@ -154,9 +154,12 @@ def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
         )
         row = [arm, f'{stalled} of {len(own)}', f'{len(diverged)} of {len(own)}', when]
         if signals:
-            values = [run['signal'] for run in own]
-            mean = statistics.mean(values)
-            row.append(f'{mean:.2g} ({min(values):.2g}–{max(values):.2g})')
+            values = [run['signal'] for run in own if 'signal' in run]
+            row.append(
+                f'{statistics.mean(values):.2g} ({min(values):.2g}–{max(values):.2g})'
+                if values
+                else '–'
+            )
         rows.append(row)
     return rows
 
@@ -185,13 +188,17 @@ def comparisons(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
         if not ratios:
             continue
         stalled, other_stalled = (
-            any(run['arm'] == name and not run['left_at'] for run in runs)
+            any(
+                run['arm'] == name and not run['left_at'] and not has_diverged(run)
+                for run in runs
+            )
             for name in (arm, against)
         )
         found = paired.interval(ratios).exponential()
         verdict = pace(found)
-        # Of a run that stalled it is known that it takes more steps, not how many.
-        if (stalled and verdict != SLOWER) or (other_stalled and verdict != FASTER):
+        # Of a run that stalled it is known that it takes more steps, not how many: the
+        # true interval may be wider to both sides.
+        if stalled or other_stalled:
             verdict = UNDECIDED
         bound = '? ' if stalled and other_stalled else '≥ ' if stalled else ''
         bound = bound or ('≤ ' if other_stalled else '')
@@ -245,6 +252,12 @@ def main(argv: Sequence[str]) -> None:
         }
         config = next(iter(configs.values()))  # all read the same images
         dataset = prepare.open_prepared(config.data)
+        of_others = {line.get('data', dataset.fingerprint) for line in journal.lines}
+        if of_others - {dataset.fingerprint}:
+            raise ValueError(
+                f'--out={_OUT.value} holds runs of other images than '
+                f'{_DATA_DIR.value}; take another --out'
+            )
     flat_loss = label_entropy(dataset, config)
     commit = runs_lib.commit_of(provenance.provenance())
     for seed in range(_SEEDS.value):  # seeds outside: every start is equally far
@@ -256,7 +269,8 @@ def main(argv: Sequence[str]) -> None:
             begin = time.time()
             first = float(f'{signal(config, dataset):.4g}')
             outcome = train(config, dataset, flat_loss)
-            run = {**key, 'commit': commit, 'flat_loss': round(flat_loss, 4)}
+            run = {**key, 'data': dataset.fingerprint, 'commit': commit}
+            run['flat_loss'] = round(flat_loss, 4)
             journal.append(
                 run | {'signal': first, **outcome},
                 f'{arm} seed {seed}: left at {outcome["left_at"]}, last loss '
@@ -278,7 +292,7 @@ if __name__ == '__main__':
     _OUT = flags.DEFINE_string('out', 'runs/stall_rate', 'Where the record goes.')
     _SEEDS = flags.DEFINE_integer('seeds', 8, 'Seeds 0 … N−1.', lower_bound=1)
     _STEPS = flags.DEFINE_integer(
-        'steps', 250, 'Steps before giving up.', lower_bound=1
+        'steps', 250, 'Steps before giving up.', lower_bound=WINDOW
     )
     _WIDTH = flags.DEFINE_float('width', 0.25, 'config.model.width.', lower_bound=0.01)
     _BATCH_SIZE = flags.DEFINE_integer(

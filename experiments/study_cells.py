@@ -37,7 +37,7 @@ def of_study(
 
     Args:
       study: which.
-      names: of its arms; none: all.
+      names: of its arms; none: those that it runs.
       workdir: of all studies.
       places: where the data are, by dotted key.
       seeds: first_seed … seeds − 1; None: up to the study's number.
@@ -56,7 +56,7 @@ def of_study(
     config = study.base.load()
     config.update_from_flattened_dict(read)
     made = cells.make_cells(
-        {name: arms[name] for name in names or arms},
+        {name: arms[name] for name in names or study.chosen or arms},
         config,
         study.base.file(),
         changed,
@@ -75,4 +75,9 @@ def keep_runs(sweep: Sweep) -> None:
     kept = sweep.workdir / 'records' / f'{sweep.study.name}.jsonl'
     kept.parent.mkdir(parents=True, exist_ok=True)
     found = [run for cell in sweep.cells if (run := runs.read(cell))]
-    runs.save(kept, runs.merged(runs.load(kept), found, sweep.study.arms))
+    # What another config left here before is not of these cells.
+    digests = {cell.arm: cell.digest for cell in sweep.cells}
+    before = [
+        run for run in runs.load(kept) if digests.get(run.arm, '') in ('', run.digest)
+    ]
+    runs.save(kept, runs.merged(before, found, sweep.study.arms))

@@ -88,9 +88,11 @@ def make(root: Path = ROOT) -> Pages:
     made[root / 'docs' / 'claims.md'] = claims_page(effects, missing)
     readme = root / 'README.md'
     if readme.is_file():
+        first = deciding()
         of_claim = {
             one.effect.claim: (f'{one.effect.text}: {one.text()}', one.verdict)
-            for _, one in reversed(effects)  # the first counts, as in docs/claims.md
+            for _, one in effects
+            if one.effect == first.get(one.effect.claim)
         }
         text = readme.read_text()
         made[readme] = readme_table.with_verdicts(text, of_claim)
@@ -141,8 +143,8 @@ def claims_page(
         'Rows 19 to 25 have their commands above. The commands below ask the '
         'paper’s net about the claims for which small nets were trained here. They '
         f'need {claims.BYTES}. The hours are for one H100, {claims.ASSUMED}, with one '
-        'seed of each arm; arms that compute less take fewer. A verdict needs at least '
-        'two seeds.',
+        'seed of each arm, which counts like the base. A verdict needs at least two '
+        'seeds.',
         report.markdown_table(
             ['#', 'command', 'hours', 'to expect'],
             [
@@ -164,7 +166,7 @@ def claims_page(
             *(one.text(), one.verdict, _link(study)),
         ]
         for study, one in effects
-        if one.effect is not _deciding(study, one.effect.claim)
+        if one.effect not in deciding().values()
     ]
     parts.append(
         report.markdown_table(
@@ -212,9 +214,20 @@ def _at_full_scale(claim: Claim) -> tuple[str, str]:
     return f'`{command} --workdir=runs/imagenet`', f'{needed:.1f}'
 
 
-def _deciding(study: Study, claim: int) -> Effect | None:
-    """The effect of which a claim's verdict is; its others are shown beside it."""
-    return next((e for e in study.effects if claim and e.claim == claim), None)
+def deciding() -> dict[int, Effect]:
+    """By claim the effect of which its verdict is: the first of its study."""
+    every = [e for s in studies.STUDIES.values() for e in s.effects if e.claim]
+    return {effect.claim: effect for effect in reversed(every)}
+
+
+def of_one_claim(
+    number: int, effects: Sequence[tuple[Study, Found]]
+) -> tuple[list[Found], str]:
+    """What was measured of a claim, and its verdict; "not run" if nothing decides."""
+    shown = [one for _, one in effects if one.effect.claim == number]
+    first = deciding().get(number)
+    verdicts = [one.verdict for one in shown if one.effect == first]
+    return shown, verdicts[0] if verdicts else paired.NOT_RUN
 
 
 def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
@@ -228,19 +241,13 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         if study.inspections:
             command += f', `{pages.inspect_command(study)}`'
         images = study.base.images
-        of_claim = [  # the first decides
-            one
-            for found_in, one in effects
-            if found_in is study and one.effect.claim == claim.number
-        ]
-        if not of_claim:
-            return [*start, command, images, '—', paired.NOT_RUN, _link(study)]
+        shown, verdict = of_one_claim(claim.number, effects)
         found = '; '.join(
             f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
-            for one in of_claim
+            for one in shown
         )
-        verdict = of_claim[0].verdict
-        return [*start, command, images, found + aside, verdict, _link(study)]
+        found = found + aside if found else '—'
+        return [*start, command, images, found, verdict, _link(study)]
     command = f'`{claim.command}`' if claim.command else '—'
     link = f'[{Path(claim.link).parent.name or claim.link}]({claim.link})'
     return [
@@ -260,7 +267,7 @@ def main(argv: Sequence[str]) -> None:
         if _RUNS.value and _CHECK.value:
             raise ValueError('--check writes nothing, and --runs brings runs in')
         if _RUNS.value:
-            take_in(Path(_RUNS.value))
+            take_in(command_line.local_path('runs', _RUNS.value))
         made = make()
     differ = [p for p, t in made.items() if not p.is_file() or p.read_text() != t]
     names = [str(path.relative_to(ROOT)) for path in differ]

@@ -37,7 +37,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from alexnet_jax.data import prepare
-from alexnet_jax.system import command_line, files
+from alexnet_jax.system import command_line, config_arguments, files
 from experiments import ablations, cells, paired, report, studies, workers
 from experiments.study_cells import Sweep, keep_runs, of_study, places
 
@@ -75,12 +75,18 @@ def of_ablations(names: Sequence[str], workdir: Path) -> Sweep:
     Raises:
       ValueError: an unknown ablation, or a cell whose config is not valid.
     """
-    arms = {name: ablations.overrides(name, _BASE.value) for name in names}
+    file = config_flags.get_config_filename(flags.FLAGS['base'])
+    given = config_flags.get_override_values(flags.FLAGS['base'])
+    # An arm may double what the config's file chooses by the data.
+    chosen = _BASE.value.copy_and_resolve_references()
+    if said := config_arguments.complete(file, chosen, given):
+        print(f'{Path(file).stem}: {said}', file=sys.stderr, flush=True)
+    arms = {name: ablations.overrides(name, chosen) for name in names}
     made = cells.make_cells(
         arms,
         _BASE.value,
-        config_flags.get_config_filename(flags.FLAGS['base']),
-        config_flags.get_override_values(flags.FLAGS['base']),
+        file,
+        given,
         _SEEDS.value or 1,
         workdir,
         first_seed=_FIRST_SEED.value,
@@ -250,7 +256,8 @@ def main(argv: list[str]) -> None:
                 if cells.missing_commands(cell)
                 else 'finished before'
             )
-            print(f'[{number}/{len(made)}] {cell.name}: {state}', flush=True)
+            name = cell.workdir.relative_to(workdir).as_posix()
+            print(f'[{number}/{len(made)}] {name}: {state}', flush=True)
         if _DRY_RUN.value:
             return
         prepare_once(made)

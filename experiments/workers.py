@@ -2,7 +2,7 @@
 
 The cores of this process are divided among the jobs. A cell has one device on them: on
 a CPU one device with two cores is faster than two with one each. SIGTERM and Ctrl-C go
-on to the cells, which stop at a checkpoint; a second one ends them at once.
+on to the cells, which stop at a checkpoint; so does a second one, which ends them.
 """
 
 import collections
@@ -33,7 +33,7 @@ def run(
     jobs: int,
     ended: Callable[[cells_lib.Cell], None] = lambda cell: None,
 ) -> list[str]:
-    """Runs what is missing of each cell; the names of those that failed.
+    """Runs what is missing of each cell; which failed, by their folders.
 
     Args:
       cells: of one sweep.
@@ -48,9 +48,14 @@ def run(
     waiting = collections.deque(cells)
     free = divided_cores(jobs)
     running: list[_Running] = []
-    failed = []
+    failed: dict[Path, str] = {}
     status = Status()
-    with owned(workdir) as lock, signals.caught_signals() as caught:
+
+    def stop_all() -> None:
+        for one in list(running):
+            one.stop(again=True)
+
+    with owned(workdir) as lock, signals.caught_signals(stop_all) as caught:
         try:
             while (waiting and not caught) or running:
                 while free and not caught:
@@ -58,37 +63,39 @@ def run(
                     if cell is None:
                         break
                     missing = cells_lib.missing_commands(cell)
-                    if missing and lacks_its_start(cell):
-                        failed.append(cell.name)
+                    name = cell.workdir.relative_to(workdir).as_posix()
+                    if missing and (
+                        cell.starts_from in failed or lacks_its_start(cell)
+                    ):
+                        failed[cell.workdir] = name
                         print(
-                            f'  {cell.name}: not run, the run in {cell.starts_from} '
+                            f'  {name}: not run, the run in {cell.starts_from} '
                             'that it starts from has not finished',
                             flush=True,
                         )
                     elif missing:
-                        running.append(_Running(cell, missing, free.pop(0), lock))
+                        running.append(_Running(cell, name, missing, free.pop(0), lock))
                 time.sleep(0.2)
                 if caught:
                     for one in running:
                         one.stop()
                 for one in list(running):
-                    status.take(one.cell.name, one.news())
+                    status.take(one.name, one.news())
                     if one.is_running():
                         continue
                     running.remove(one)
                     free.append(one.cores)
-                    status.end(one.cell.name)
+                    status.end(one.name)
                     if one.returncode and not one.stopped:
-                        failed.append(one.cell.name)
-                    print(f'  {one.cell.name}: {one.outcome()}', flush=True)
+                        failed[one.cell.workdir] = one.name
+                    print(f'  {one.name}: {one.outcome()}', flush=True)
                     if not one.returncode and not one.stopped:
                         ended(one.cell)
         finally:
-            for one in running:
-                one.stop(again=True)
+            stop_all()
         if caught:
             raise SystemExit(128 + caught[0])
-    return failed
+    return list(failed.values())
 
 
 def next_cell(
@@ -156,11 +163,12 @@ class _Running:
     def __init__(
         self,
         cell: cells_lib.Cell,
+        name: str,
         commands: Sequence[cells_lib.Command],
         cores: list[int],
         lock: int,
     ):
-        self.cell, self.cores, self._lock = cell, cores, lock
+        self.cell, self.name, self.cores, self._lock = cell, name, cores, lock
         self._commands = list(commands)
         self.stopped = False
         self.returncode = 0

@@ -58,7 +58,7 @@ with signals.caught_signals() as caught:
     raise SystemExit(128 + caught[0])
 """,
     'saving': """
-with signals.caught_signals() as caught:
+with signals.caught_signals(lambda: print('left', flush=True)) as caught:
     print('here', flush=True)
     while not caught:
         time.sleep(0.01)
@@ -99,6 +99,7 @@ def test_a_signal_ends_a_command_wherever_it_is(phase, number):
     else:
         again = ' again' if phase == 'saving' else ''
         assert ended.err == SAID.format(int(number), again)
+        assert ended.out == ('left\n' if again else '')
 
 
 def _is_alive(pid: int) -> bool:

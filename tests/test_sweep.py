@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.configs import demo
+from alexnet_jax.configs import demo, photos
 from alexnet_jax.run import config_file, progress
+from alexnet_jax.system import config_arguments
 from experiments import cells, runs, sweep, workers
-from tests.conftest import as_flags, make_small, run, run_here
+from tests.conftest import as_flags, make_small, run, run_here, save_pixel
 
 
 def make_cell(workdir: Path, ablation: str = 'base', seed: int = 0, code: str = ''):
@@ -49,6 +50,45 @@ def test_a_cell_of_another_config_is_not_finished(tmp_path):
     finish(cell, 0.25)
     cell.config.optimizer.learning_rate *= 2
     assert cells.read_result(cell) is None
+
+
+def test_a_cell_that_began_with_another_is_finished_where_both_were_moved_to(tmp_path):
+    cell = make_cell(tmp_path)
+    cell.config.init.workdir = 'before/first-s0'
+    finish(cell, 0.25)
+    cell.config.init.workdir = str(tmp_path / 'first-s0')
+    assert cells.read_result(cell)
+    cell.config.init.workdir = str(tmp_path / 'other-s0')
+    assert cells.read_result(cell) is None
+
+
+def test_an_arm_has_one_digest_for_all_seeds_and_places(tmp_path):
+    def digests(of: str, changes: dict, **data: str) -> set[str]:
+        config = demo.get_config()
+        config.data.update(data)
+        file = config_arguments.to_file('demo')
+        made = cells.make_cells({'arm': changes}, config, file, {}, 2, tmp_path / of)
+        return {cell.digest for cell in made}
+
+    one = digests('a', {'train.epochs': 3.0})
+    assert len(one) == 1 and one == digests('b', {'train.epochs': 3.0}, data_dir='D')
+    assert one != digests('a', {'train.epochs': 4.0})
+
+
+def test_a_base_that_looks_at_its_photographs_is_swept_as_it_trains(tmp_path):
+    for split in ('train', 'validation'):
+        for i in range(20):
+            save_pixel(tmp_path / 'photos' / split / 'ab'[i % 2] / f'{i}.png', i)
+    base = ['--base=photos', f'--base.data.data_dir={tmp_path / "photos"}']
+    words = ['base', 'width_x2', *base, f'--workdir={tmp_path / "runs"}']
+    done = run_here('experiments.sweep', *words, '--print_commands')
+    assert done.status == 0 and '20 photographs to learn from' in done.err, done
+    assert '--config.model.width=0.25' in done.out.splitlines()[1]
+    config = photos.get_config()
+    config.data.data_dir = str(tmp_path / 'photos')
+    file = config_arguments.to_file('photos')
+    (cell,) = cells.make_cells({'base': {}}, config, file, {}, 1, tmp_path)
+    assert cell.config.data.validation_split == 'validation'
 
 
 def test_differences_are_of_the_same_seed_and_carry_their_deviation(tmp_path):
@@ -264,7 +304,13 @@ def test_sweep_trains_skips_and_tabulates(small_values, tmp_path):
     # With ten views there is one command more, of a finished cell it alone.
     config = make_small(small_values | {'train.steps': 2})
     (cell,) = cells.make_cells(
-        {'base': {}}, config, 'demo', {}, 1, tmp_path, ten_views=True
+        {'base': {}},
+        config,
+        config_arguments.to_file('demo'),
+        {},
+        1,
+        tmp_path,
+        ten_views=True,
     )
     assert cells.missing_commands(cell) == (cell.evaluate,)
     assert runs.read(cell) is None

@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 _listening = False
 _goes_on = False  # the same command, from what is saved
 _caught: list[int] | None = None  # of the loop that saves before it stops
+_leave: Callable[[], None] | None = None  # what that loop does at a second signal
 
 
 def listen(*, goes_on: bool = False) -> None:
@@ -31,14 +32,14 @@ def listen(*, goes_on: bool = False) -> None:
     """
     global _listening, _goes_on
     _goes_on = _goes_on or goes_on
-    for number in NUMBERS:
-        signal.signal(number, lambda *_: None)
-    if not _listening:
+    if not _listening:  # before there is a handler, which alone would lose a signal
         read, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         threading.Thread(target=_watch, args=(read,), daemon=True).start()
         _listening = True
+    for number in NUMBERS:
+        signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)  # see `blocked`
 
 
@@ -63,20 +64,25 @@ def blocked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def caught_signals() -> Iterator[list[int]]:
+def caught_signals(
+    leave: Callable[[], None] = lambda: None,
+) -> Iterator[list[int]]:
     """Collects signals, so that a loop can checkpoint before it stops.
 
     A second signal ends the program at once. Outside a command, in a notebook or a
     test, it takes the signals itself, if it may: in the main thread.
+
+    Args:
+      leave: called at the second signal, in any thread: nothing else of the loop is.
     """
-    global _caught
+    global _caught, _leave
     caught: list[int] = []
     if _listening:
-        _caught = caught
+        _caught, _leave = caught, leave
         try:
             yield caught
         finally:
-            _caught = None
+            _caught = _leave = None
         return
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -84,6 +90,7 @@ def caught_signals() -> Iterator[list[int]]:
 
     def note(number: int, _: object) -> None:
         if caught:
+            leave()
             raise SystemExit(128 + number)
         caught.append(number)
 
@@ -103,6 +110,8 @@ def _watch(read: int) -> None:
             if _caught is not None and not _caught:
                 _caught.append(number)
             else:
+                if _leave is not None:
+                    _leave()
                 _end(number)
 
 

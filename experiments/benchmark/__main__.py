@@ -27,7 +27,9 @@ _DTYPE = flags.DEFINE_multi_enum(
 )
 _PLATFORM = flags.DEFINE_enum('platform', 'cpu', ['cpu', 'cuda'], 'Where steps run.')
 _DATA_DIR = flags.DEFINE_string(
-    'data_dir', None, 'The folder with `clothing/`, which `pipeline` reads.'
+    'data_dir',
+    None,
+    'The folder with `clothing/`, which `pipeline` and `predict` read.',
 )
 
 

@@ -108,6 +108,9 @@ STUDIES = (
             'could not have shown a ratio of 2',
             '2026-11-29: the ratios at 40 %, which all runs reach, were added when '
             'six of the nine had ended',
+            '2026-11-30: where runs never came to 25 % nothing is decided. Until then '
+            'the lower end of the interval decided, as if they had come there with '
+            'their last epoch; later arrivals would have widened it to both sides',
         ),
     ),
 )

@@ -167,7 +167,8 @@ class Study:
     arms: tuple[str, ...]
     effects: tuple[Effect, ...]
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    # Where `<study>_rates` decides which arms are run: those.
+    # The arms that a sweep runs unless others are named; none: all. Where
+    # `<study>_rates` decides, those that it found best.
     chosen: tuple[str, ...] = ()
     seeds: int = 3
     # How the protocol's command starts the sweep: cells at a time, and variables.
