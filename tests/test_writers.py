@@ -190,7 +190,7 @@ def test_damaged_provenance_is_put_aside(tmp_path):
 def test_git_names_the_commit_that_the_code_is_in(tmp_path):
     source = tmp_path / 'package.py'
     source.write_text('')
-    assert provenance._git(source) is None
+    assert provenance.git_of(source) is None
 
     def git(*args: str) -> str:
         identity = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
@@ -199,10 +199,10 @@ def test_git_names_the_commit_that_the_code_is_in(tmp_path):
         ).stdout.decode()
 
     git('init', '-q')
-    assert provenance._git(source) is None  # not tracked: an installed package
+    assert provenance.git_of(source) is None  # not tracked: an installed package
     git('add', 'package.py')
     git('commit', '-q', '-m', 'one')
     commit = git('rev-parse', 'HEAD').strip()
-    assert provenance._git(source) == {'commit': commit, 'dirty': False}
+    assert provenance.git_of(source) == {'commit': commit, 'dirty': False}
     source.write_text('changed')
-    assert provenance._git(source) == {'commit': commit, 'dirty': True}
+    assert provenance.git_of(source) == {'commit': commit, 'dirty': True}

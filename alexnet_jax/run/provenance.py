@@ -65,7 +65,7 @@ def provenance() -> dict[str, Any]:
         'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         'command': shlex.join(sys.orig_argv),
         'directory': str(Path.cwd()),
-        'git': _git(Path(__file__)),
+        'git': git_of(Path(__file__)),
         'python': platform.python_version(),
         'packages': {name: _version(name) for name in PACKAGES}
         | {
@@ -79,7 +79,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _git(source: Path) -> dict[str, Any] | None:
+def git_of(source: Path) -> dict[str, Any] | None:
     """Commit of the checkout that `source` is tracked in; None if it is in none."""
 
     def git(*args: str) -> str:

@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.run import provenance
 from alexnet_jax.system import huge_pages
+from experiments.runs import commit_of
 
 Contender = dict[str, Any]
 Answer = dict[str, float]
@@ -120,6 +122,7 @@ def machine() -> Record:
         platform.processor(),
     )
     return {
+        'commit': commit_of({'git': provenance.git_of(Path(__file__))}),
         'cpu': cpu,
         'cores': len(cores()),
         'load_before': os.getloadavg(),
@@ -147,9 +150,12 @@ def cores() -> list[int]:
 def heading(record: Record) -> str:
     """The line above a table."""
     libraries = ', '.join(f'{name} {v}' for name, v in record['versions'].items())
+    # Records from before 2026-12 do not have the commit.
+    commit = f'; commit `{record["commit"]}`' if 'commit' in record else ''
     return (
         f'{record["cpu"]}, {record["cores"]} cores, Python {record["python"]}, '
-        f'{libraries}; median (range) of {record["rounds"]} interleaved repetitions.'
+        f'{libraries}; median (range) of {record["rounds"]} interleaved repetitions'
+        f'{commit}.'
     )
 
 
