@@ -327,11 +327,16 @@ def test_the_row_of_two_gpus_has_what_the_record_of_scaling_has():
         for name in ('released_2012, 2 towers, 2 cores', 'half, 1 device, 1 core')
     )
     ratio = paired.interval(paired.differences(towers, half, ratio=True)).exponential()
-    text = f'{ratio.mean:.2f} × [{ratio.low:.2f}, {ratio.high:.2f}] of its time, n = 3'
+    ends = f'[{ratio.low:.2f}, {ratio.high:.2f}]'
+    text = f'{ratio.mean:.2f} × {ends} of its time, n = {ratio.n}'
     medians = [statistics.median(seconds.values()) for seconds in (towers, half)]
-    finding = next(claim.finding for claim in claims.CLAIMS if claim.number == 4)
-    assert text in finding
-    assert finding.endswith(f'{medians[0] / medians[1]:.2f} by the medians')
+    row = next(claim for claim in claims.CLAIMS if claim.number == 4)
+    assert text in row.finding and f'--rounds={ratio.n}' in row.command
+    shorter = paired.Interval(  # less time is what the claim says
+        ratio.n, -ratio.mean, 0.0, -ratio.high, -ratio.low, 0.0, 0.0
+    )
+    assert row.verdict == paired.verdict(shorter, beyond=-1.0, matters=-1.0)
+    assert row.finding.endswith(f'{medians[0] / medians[1]:.2f} by the medians')
 
 
 def test_the_days_on_two_cores_are_those_of_the_measured_step():
