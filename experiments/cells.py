@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.configs import paper
 from alexnet_jax.run import config_file
 from alexnet_jax.system import config_arguments, files
 
@@ -79,8 +80,8 @@ def make_cells(
     """
     if first_seed >= seeds:
         raise ValueError(
-            f'first_seed={first_seed} leaves no seed of 0 … {seeds - 1}; give --seeds='
-            f'{first_seed + 1} or more'
+            f'--first_seed={first_seed} leaves no seed of 0 … {seeds - 1}; give '
+            f'--seeds={first_seed + 1} or more'
         )
     cells = []
     for seed in range(first_seed, seeds):
@@ -115,10 +116,14 @@ def make_cells(
 def digest_of(base: ConfigDict, changes: Mapping[str, Any]) -> str:
     """Names what an arm trains, whatever the seed and wherever its data lie."""
     values = dict(config_lib.flat(config_file.to_json(base))) | dict(changes)
+    defaults = dict(config_lib.flat(config_file.to_json(paper.get_config())))
+    # Without what is as by default, so that a key that comes later changes no digest.
     trained = {
         key: value
         for key, value in values.items()
-        if key != 'seed' and not config_lib.may_change_on_resume(key)
+        if key != 'seed'
+        and not config_lib.may_change_on_resume(key)
+        and value != defaults.get(key)
     }
     text = json.dumps(trained, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -164,7 +169,8 @@ def read_result(cell: Cell) -> dict[str, float] | None:
     was, now = dict(config_lib.flat(before)), config_file.to_json(cell.config)
     start = Path(was.get('init.workdir', ''))
     if cell.starts_from and start.name == cell.starts_from.name:
-        was['init.workdir'] = str(cell.starts_from)  # the sweep's folder was moved
+        # The sweep's folder was moved. A run that has not ended is refused there.
+        was['init.workdir'] = str(cell.starts_from)
     if config_file.blocking_differences(was, now):
         return None
     return result if 'val/top1_error' in result else None

@@ -127,7 +127,8 @@ CLAIMS = (
         'S0–S2, Figure 1',
         '6 ×',
         aside=(
-            'more than 2 is called supported, and nothing where runs never came there'
+            'more than 2 is called supported; where runs never came there longer ones '
+            'would decide, not more seeds'
         ),
     ),
     Claim(
@@ -137,7 +138,8 @@ CLAIMS = (
         'S2, S0',
         '',
         aside=(
-            'more than 2 is called supported, and nothing where runs never came there'
+            'more than 2 is called supported; where runs never came there longer ones '
+            'would decide, not more seeds'
         ),
     ),
     Claim(

@@ -18,29 +18,26 @@ class Found:
     against: str
     interval: paired.Interval  # of arm less against, or of their ratio
     verdict: str
-    # '≥ ' where a run of the arm never came there, '? ' where one of the other did not.
+    # '≥ ' where a run of the arm never came there, '? ' where one of the other did not:
+    # such a run counts with its length, of which there is no interval.
     bound: str
 
     def text(self) -> str:
         """The mean with its interval in the measure's unit."""
         found = self.interval
         shape = self._shape()
-        text, low, high = (f'{x:{shape}}' for x in (found.mean, found.low, found.high))
         unit = ' ×' if self.effect.ratio else f' {_unit(self.effect)}'
-        if found.n == 1:
-            return f'{self.bound}{text}{unit} (n = 1)'
-        return f'{self.bound}{text}{unit} {self._between(low, high)}, n = {found.n}'
+        text = f'{self.bound}{found.mean:{shape}}{unit}'
+        if found.n == 1 or self.bound:
+            return f'{text} (n = {found.n})'
+        return f'{text} [{found.low:{shape}}, {found.high:{shape}}], n = {found.n}'
 
     def bootstrap(self) -> str:
         """The bootstrap interval."""
         found, shape = self.interval, self._shape()
-        if found.n == 1:
+        if found.n == 1 or self.bound:
             return '—'
-        return self._between(f'{found.boot_low:{shape}}', f'{found.boot_high:{shape}}')
-
-    def _between(self, low: str, high: str) -> str:
-        """An interval; without an upper end where runs were cut before they came."""
-        return paired.between(low, high, least=self.bound == '≥ ')
+        return f'[{found.boot_low:{shape}}, {found.boot_high:{shape}}]'
 
     def _shape(self) -> str:
         """The sign of a difference, not of a ratio or of a number of its own."""

@@ -220,8 +220,8 @@ def table(study: Study, runs: Sequence[Run], pictures: Sequence[str] = ()) -> st
                 ],
             ),
             'Arm less against, or their ratio (×), paired by seed; 95 % intervals. ≥: '
-            'runs of the arm never came there and count with their length, so that the '
-            'interval has no upper end; ?: runs of the other arm did not.',
+            'runs of the arm never came there and count with their length, which has '
+            'no interval; ?: runs of the other arm did not.',
         ]  # fmt: skip
     if any(sum(run.arm == arm for run in runs) == 1 for arm in arms):
         lines.append('n = 1: another seed may turn such a difference round.')

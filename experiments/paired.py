@@ -77,18 +77,6 @@ MEASURED = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE)
 VERDICTS = (*MEASURED, NEEDS_IMAGENET, NOT_RUN)
 
 
-def between(low: str, high: str, *, least: bool = False, most: bool = False) -> str:
-    """An interval as text, without the end that bounds say nothing of.
-
-    Args:
-      low: the lower end, of a ratio or a difference.
-      high: the upper end.
-      least: the values are bounds from below.
-      most: of a ratio, the values are bounds from above.
-    """
-    return f'[{"0" if most else low}, ' + ('∞)' if least else f'{high}]')
-
-
 def verdict(found: Interval, *, beyond: float, matters: float) -> str:
     """What an interval says of the claim that the mean is more than `beyond`.
 

@@ -29,7 +29,7 @@ from experiments.report import Report
 
 # The line after which the signal comes; '' stands for as soon as it is listened for.
 PLACES = {
-    'imports': '',
+    'listening': '',
     'preparation': 'preparing|rendering',
     'overview': '^workdir: ',
     'step': r'^ +5 ',

@@ -203,9 +203,8 @@ def comparisons(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
         bound = '? ' if stalled and other_stalled else '≥ ' if stalled else ''
         bound = bound or ('≤ ' if other_stalled else '')
         text = f'{bound}{found.mean:.2f}'
-        if found.n > 1:
-            ends = (f'{found.low:.2f}', f'{found.high:.2f}')
-            text += f' {paired.between(*ends, least=stalled, most=other_stalled)}'
+        if found.n > 1 and not bound:
+            text += f' [{found.low:.2f}, {found.high:.2f}]'
         rows.append([question, arm, against, f'{text}, n = {found.n}', verdict])
     return rows
 
@@ -227,8 +226,9 @@ def made_of(runs: Sequence[dict[str, Any]]) -> report.Report:
         table(runs),
         'How many times as many steps a start takes as the other, paired by seed. A '
         'run that stalled counts with its length: ≥ where one of the start did, ≤ '
-        f'where one of the other did. Slower, faster: the whole interval lies beyond '
-        f'{FACTOR} times; alike: it lies within; else undecided.',
+        'where one of the other did; that has no interval and is undecided. Slower, '
+        f'faster: the whole interval lies beyond {FACTOR} times; alike: it lies '
+        'within; else undecided.',
         comparisons(runs),
     ]
 

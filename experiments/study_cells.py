@@ -78,6 +78,8 @@ def keep_runs(sweep: Sweep) -> None:
     # What another config left here before is not of these cells.
     digests = {cell.arm: cell.digest for cell in sweep.cells}
     before = [
-        run for run in runs.load(kept) if digests.get(run.arm, '') in ('', run.digest)
+        run
+        for run in runs.load(kept)
+        if run.arm not in digests or run.digest in ('', digests[run.arm])
     ]
     runs.save(kept, runs.merged(before, found, sweep.study.arms))

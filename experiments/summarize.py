@@ -44,7 +44,7 @@ def take_in(folder: Path, root: Path = ROOT) -> None:
     """Brings finished runs of a sweep into the records.
 
     Raises:
-      ValueError: no study's runs are there.
+      ValueError: no study's runs are there, or an arm would have two configs.
     """
     found = [
         (study, path)
@@ -53,10 +53,19 @@ def take_in(folder: Path, root: Path = ROOT) -> None:
     ]
     if not found:
         raise ValueError(f'--runs={folder} has no records/<study>.jsonl yet')
+    merged = {}
+    for study, path in found:
+        kept = record_of(study, root) / 'runs.jsonl'
+        try:
+            merged[study.name] = runs.merged(
+                runs.load(kept), runs.load(path), study.arms
+            )
+        except ValueError as error:
+            raise ValueError(f'{kept}: {error}') from None
     for study, path in found:
         kept = record_of(study, root) / 'runs.jsonl'
         kept.parent.mkdir(parents=True, exist_ok=True)
-        runs.save(kept, runs.merged(runs.load(kept), runs.load(path), study.arms))
+        runs.save(kept, merged[study.name])
         for picture in sorted((path.parent / study.name).glob('*.png')):
             files.write_atomically(kept.parent / picture.name, picture.read_bytes())
 

@@ -200,8 +200,11 @@ def test_a_cell_waits_for_the_run_that_it_starts_from(tmp_path, capsys):
     broken = make_cell(tmp_path, 'first', code='raise SystemExit(1)')
     assert workers.run([second, broken], tmp_path, 1) == ['first-s0', 'second-s0']
     assert workers.run([second], tmp_path, 1) == ['second-s0']
+    result.touch()  # of another config, of an earlier sweep
+    assert workers.run([second, broken], tmp_path, 1) == ['first-s0', 'second-s0']
+    result.unlink()
     said = f'second-s0: not run, the run in {first.workdir} that it starts from has not'
-    assert capsys.readouterr().out.count(said) == 2
+    assert capsys.readouterr().out.count(said) == 3
 
 
 def test_a_folder_has_one_owner_and_a_run_left_behind_is_one(tmp_path):

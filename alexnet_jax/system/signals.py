@@ -73,7 +73,8 @@ def caught_signals(
     test, it takes the signals itself, if it may: in the main thread.
 
     Args:
-      leave: called at the second signal, in any thread: nothing else of the loop is.
+      leave: called at the second signal, in whatever thread notices it; the loop itself
+        then runs no further, not even its `finally`.
     """
     global _caught, _leave
     caught: list[int] = []
@@ -110,8 +111,9 @@ def _watch(read: int) -> None:
             if _caught is not None and not _caught:
                 _caught.append(number)
             else:
-                if _leave is not None:
-                    _leave()
+                leave = _leave  # which the main thread may clear meanwhile
+                if leave is not None:
+                    leave()
                 _end(number)
 
 

@@ -65,8 +65,8 @@ STUDIES = (
         columns=(RUNNING,),
         remarks=(
             'The best rate of an activation has the lowest running training error '
-            'in the last eighth of an epoch. The sweep of `figure1` is given these '
-            'three arms by name.'
+            'in the last eighth of an epoch. The sweep of `figure1` runs these '
+            'three arms.'
         ),
         changed_since=(
             '2026-11-29: rates of 0.03 were added, as tanh and sigmoid had their best '

@@ -69,8 +69,8 @@ def rates(name: str, base: Base) -> Study:
         in_steps=True,
         remarks=(
             f'{_START} The best rate of an arm has the lowest validation error at its '
-            f'last step, of two alike the smaller. The sweep of `{name}` is given '
-            f'`{PRETRAINED}` and these six arms by name.'
+            f'last step, of two alike the smaller. The sweep of `{name}` runs '
+            f'`{PRETRAINED}` and these six arms.'
         ),
     )
 
