@@ -47,7 +47,10 @@ def small_config(name: str) -> ConfigDict:
     config.optimizer.learning_rate = 1e-4 if config.data.scale == 1 else 1e-3
     # Of nets whose losses grow in the ten steps, and the rounding with them: to 1.5e-5
     # at 1e-4 and to 1.9e-3 at 1e-3, on some machines.
-    smaller = {'caffe': 3e-6, 'one_tower:torchvision': 1e-4}
+    smaller = {
+        **{'caffe': 3e-6, 'caffenet': 3e-6},
+        **{'one_tower': 3e-5, 'one_tower:torchvision': 1e-4},
+    }
     config.optimizer.learning_rate = smaller.get(name, config.optimizer.learning_rate)
     if name == 'six_conv:finetune':
         # Its biases and fc8 move ten times as fast as six_conv's. At 1e-4 the losses of
