@@ -39,7 +39,7 @@ LRN = Study(
     ),
     seeds=5,
     changed_since=(
-        '2026-11-30: the arms with one norm have three seeds so far, for want of time. '
+        '2026-11-30: the arms with one norm were run after the others. '
         + _BESIDE_TESTS,
     ),
 )
@@ -214,8 +214,8 @@ DEPTH = Study(
     ),
     remarks='The row of the claim takes conv4, a middle layer; all rows are shown.',
     changed_since=(
-        '2026-11-30: the layers but conv4 have two seeds so far, for want of time. '
-        + _BESIDE_TESTS,
+        '2026-11-30: the layers but conv4 were run after it, their third seed on '
+        'another machine. ' + _BESIDE_TESTS,
     ),
 )
 
@@ -241,8 +241,8 @@ TOWERS = Study(
         ),
     ),
     changed_since=(
-        '2026-11-30: columns and one tower have two seeds so far, that of equal '
-        'parameters one, for want of time. ' + _BESIDE_TESTS,
+        '2026-11-30: one tower has two seeds so far, that of equal parameters one, '
+        'for want of time. ' + _BESIDE_TESTS,
     ),
 )
 
