@@ -241,8 +241,8 @@ TOWERS = Study(
         ),
     ),
     changed_since=(
-        '2026-11-30: one tower has two seeds so far, that of equal parameters one, '
-        'for want of time. ' + _BESIDE_TESTS,
+        '2026-11-30: one tower of equal parameters has one seed so far, for want of '
+        'time. ' + _BESIDE_TESTS,
     ),
 )
 

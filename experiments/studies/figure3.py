@@ -55,7 +55,9 @@ CIFAR10 = Study(
         ),
     ),
     seeds=5,
-    changed_since=('2026-11-30: the controls have two seeds so far, for want of time',),
+    changed_since=(
+        '2026-11-30: the controls have three seeds so far, for want of time',
+    ),
     columns=(
         chroma('mean', 'energy off grey, all kernels'),
         chroma('greyer', 'of the greyer tower'),
