@@ -41,6 +41,10 @@ class Cell:
         """The arm and the seed; its workdir has the same name."""
         return name_of(self.arm, self.seed)
 
+    def path_in(self, workdir: Path) -> str:
+        """Its folder in that of the sweep, which studies of several bases share."""
+        return self.workdir.relative_to(workdir).as_posix()
+
     @property
     def commands(self) -> tuple[Command, ...]:
         """What the cell takes, in order."""
@@ -83,6 +87,7 @@ def make_cells(
             f'--first_seed={first_seed} leaves no seed of 0 … {seeds - 1}; give '
             f'--seeds={first_seed + 1} or more'
         )
+    digests = {arm: digest_of(base, changes) for arm, changes in arms.items()}
     cells = []
     for seed in range(first_seed, seeds):
         for arm, of_any_seed in arms.items():
@@ -108,8 +113,9 @@ def make_cells(
                     f'--split={reported_split(config)}',
                     *('--checkpoint=latest', f'--workdir={directory}'),
                 )
-            digest = digest_of(base, of_any_seed)
-            cells.append(Cell(arm, seed, config, train, directory, evaluate, digest))
+            cells.append(
+                Cell(arm, seed, config, train, directory, evaluate, digests[arm])
+            )
     return cells
 
 

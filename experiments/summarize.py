@@ -53,20 +53,18 @@ def take_in(folder: Path, root: Path = ROOT) -> None:
     ]
     if not found:
         raise ValueError(f'--runs={folder} has no records/<study>.jsonl yet')
-    merged = {}
+    merged = {}  # all of it before anything is written
     for study, path in found:
         kept = record_of(study, root) / 'runs.jsonl'
         try:
-            merged[study.name] = runs.merged(
-                runs.load(kept), runs.load(path), study.arms
-            )
+            both = runs.merged(runs.load(kept), runs.load(path), study.arms)
         except ValueError as error:
             raise ValueError(f'{kept}: {error}') from None
-    for study, path in found:
-        kept = record_of(study, root) / 'runs.jsonl'
+        merged[kept] = both, path.parent / study.name
+    for kept, (both, drawn) in merged.items():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        runs.save(kept, merged[study.name])
-        for picture in sorted((path.parent / study.name).glob('*.png')):
+        runs.save(kept, both)
+        for picture in sorted(drawn.glob('*.png')):
             files.write_atomically(kept.parent / picture.name, picture.read_bytes())
 
 
@@ -167,6 +165,7 @@ def claims_page(
         'whole interval is as the column asks, *not supported* where all of it falls '
         'short of what would matter.',
     ]
+    decisive = deciding().values()
     more = [
         [
             study.question,
@@ -175,7 +174,7 @@ def claims_page(
             *(one.text(), one.verdict, _link(study)),
         ]
         for study, one in effects
-        if one.effect not in deciding().values()
+        if one.effect not in decisive
     ]
     parts.append(
         report.markdown_table(

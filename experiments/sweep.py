@@ -256,8 +256,9 @@ def main(argv: list[str]) -> None:
                 if cells.missing_commands(cell)
                 else 'finished before'
             )
-            name = cell.workdir.relative_to(workdir).as_posix()
-            print(f'[{number}/{len(made)}] {name}: {state}', flush=True)
+            print(
+                f'[{number}/{len(made)}] {cell.path_in(workdir)}: {state}', flush=True
+            )
         if _DRY_RUN.value:
             return
         prepare_once(made)

@@ -63,7 +63,7 @@ def run(
                     if cell is None:
                         break
                     missing = cells_lib.missing_commands(cell)
-                    name = cell.workdir.relative_to(workdir).as_posix()
+                    name = cell.path_in(workdir)
                     if missing and (
                         cell.starts_from in failed or lacks_its_start(cell)
                     ):

@@ -228,9 +228,7 @@ def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
             seen = net.activations(tests, 'fc7')['fc7']
             guesses = plain.predict((seen - mean) / deviation)
             best = wrong.mean(), np.mean(guesses != of_tests)
-    assert numbers['probe/fc7'] == pytest.approx(
-        best[1], abs=0.06
-    )  # where rounding chooses another penalty
+    assert numbers['probe/fc7'] == pytest.approx(best[1], abs=0.021)
     layers = {name for name in numbers if name.startswith('probe/')}
     assert layers == {f'probe/{layer}' for layer in trained_nets.LAYERS}
 

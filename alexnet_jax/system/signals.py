@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
+
+def _nothing() -> None:
+    pass
+
+
 _listening = False
 _goes_on = False  # the same command, from what is saved
 _caught: list[int] | None = None  # of the loop that saves before it stops
-_leave: Callable[[], None] | None = None  # what that loop does at a second signal
+_leave: Callable[[], None] = _nothing  # what that loop does at a second signal
 
 
 def listen(*, goes_on: bool = False) -> None:
@@ -64,9 +69,7 @@ def blocked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def caught_signals(
-    leave: Callable[[], None] = lambda: None,
-) -> Iterator[list[int]]:
+def caught_signals(leave: Callable[[], None] = _nothing) -> Iterator[list[int]]:
     """Collects signals, so that a loop can checkpoint before it stops.
 
     A second signal ends the program at once. Outside a command, in a notebook or a
@@ -83,7 +86,7 @@ def caught_signals(
         try:
             yield caught
         finally:
-            _caught = _leave = None
+            _caught, _leave = None, _nothing
         return
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -111,9 +114,7 @@ def _watch(read: int) -> None:
             if _caught is not None and not _caught:
                 _caught.append(number)
             else:
-                leave = _leave  # which the main thread may clear meanwhile
-                if leave is not None:
-                    leave()
+                _leave()
                 _end(number)
 
 
