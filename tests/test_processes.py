@@ -155,6 +155,42 @@ def test_each_process_holds_its_share():
     assert all(['agreed', 'True', 'False'] in said for said in lines)
 
 
+SAVES = """
+import sys
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from alexnet_jax.configs import demo
+from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.system import processes
+
+settings = demo.get_config().distributed
+settings.coordinator = sys.argv[1]
+settings.num_processes, settings.process_id = 2, int(sys.argv[2])
+processes.start(settings)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
+zeros = jax.make_array_from_callback(
+    (65_536,),
+    NamedSharding(mesh, PartitionSpec('data')),
+    lambda index: np.zeros(65_536, np.float32)[index],
+)
+with Checkpoints(sys.argv[3], keep=2) as checkpoints:
+    for step in range(1, 11):
+        assert checkpoints.save(step, {'a': zeros}, {})
+        assert checkpoints.save_best(step, {'a': zeros}, {}, error=1 / step)
+"""
+
+
+def test_the_latest_and_the_best_are_saved_one_after_the_other(tmp_path):
+    # Orbax, asked for both at once, has one process wait where the other is not.
+    address = f'127.0.0.1:{free_port()}'
+    started = [start('-c', SAVES, address, i, tmp_path, **ONE_DEVICE) for i in range(2)]
+    ends = [end(process) for process in started]
+    assert [ended.status for ended in ends] == [0, 0], ends
+    saved = {kind: sorted(int(p.name) for p in (tmp_path / kind).iterdir())
+             for kind in ('checkpoints', 'best')}  # fmt: skip
+    assert saved == {'checkpoints': [9, 10], 'best': [10]}
+
+
 def test_a_coordinator_that_never_answers_ends_in_time():
     started = time.monotonic()
     values = {

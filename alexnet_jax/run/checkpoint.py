@@ -118,6 +118,9 @@ class Checkpoints:
             return False
         if self.best_error is not None and error >= self.best_error:
             return False
+        # Orbax's barriers have the same names in both folders: of two saves at once one
+        # process can be at the one's barrier while the other is at the other's.
+        self._latest.wait()
         older = self._best.steps()
         if step in older:  # run again from an older step, with other numbers
             self._best.delete([step])
