@@ -125,6 +125,7 @@ def test_contenders_of_a_benchmark_take_turns_in_processes_of_their_own():
     assert all(value > 0 for values in seconds.values() for value in values)
 
 
+@pytest.mark.long
 def test_a_step_of_the_package_is_a_contender():
     small = {'train.batch_size': 8, 'model.width': 0.25}
     contender: rounds.Contender = {
@@ -304,6 +305,7 @@ def test_noise_has_an_amplitude_of_1_over_f_and_imagenets_colours():
     assert amplitude[4, 4] / amplitude[16, 16] == pytest.approx(4, rel=0.3)
 
 
+@pytest.mark.long
 def test_a_small_net_has_more_of_the_image_from_the_released_start():
     images = logit_deviation.noise_images(4, logit_deviation.STORED, seed=1)
     measured = logit_deviation.measure(images, seeds=1, width=0.125)

@@ -172,6 +172,7 @@ def images_of(net: Net, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x.pixels for x in images]), np.array([x.label for x in images])
 
 
+@pytest.mark.long
 def test_finished_cells_are_inspected_once_and_their_numbers_are_numpys(
     sweep, tiny, few
 ):

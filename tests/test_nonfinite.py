@@ -106,6 +106,7 @@ def test_it_goes_back_with_a_smaller_rate_as_often_as_it_may(
     assert [start['rate_cuts'] for start in starts] == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_the_smaller_rate_stays_with_the_run(values, bad_batch, tmp_path):
     config = make_small(values | {'train.nonfinite.retries': 1, 'train.steps': 14})
     config.optimizer.schedule = 'constant'

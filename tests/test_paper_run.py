@@ -9,6 +9,7 @@ from tests.conftest import as_flags, read_metrics, run
 from tests.test_prepare import imagenet_tars
 
 
+@pytest.mark.long
 def test_the_papers_config_trains_and_evaluates_at_full_width(tmp_path):
     imagenet_tars(tmp_path / 'downloads' / 'manual')
     workdir = tmp_path / 'run'

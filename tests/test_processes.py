@@ -70,6 +70,7 @@ def assert_same_results(workdir: Path, whole_run: dict) -> None:
         assert found[name] == whole_run['results'][name]
 
 
+@pytest.mark.long
 def test_a_tower_in_each_process_and_a_signal_to_one_stops_both(
     small_values, whole_run, tmp_path
 ):

@@ -102,6 +102,7 @@ def test_the_wheel_is_whole_and_has_no_experiments(wheel):
     assert not [n for n in names if n.startswith(('experiments', 'tests', 'configs'))]
 
 
+@pytest.mark.long
 def test_it_runs_in_an_empty_folder(
     bin_folder, prepared_dir, small_values, tmp_path, whole_run
 ):
