@@ -26,6 +26,7 @@ from experiments import (
 )
 from experiments.benchmark import BENCHMARKS, comparison, rounds
 from experiments.benchmark.contenders import ours, plain_flax
+from tests.conftest import run_here
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -102,6 +103,18 @@ def test_starts_are_compared_by_the_steps_of_the_same_seed():
         '≥ 2.50, n = 3', 'undecided',
     ]  # fmt: skip
     assert row([100, 200, 150], [99, 202, 149], stalled=True)[1] == 'undecided'
+
+
+def test_a_record_of_other_images_is_not_continued(photos, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    before = json.dumps(run('paper', 40, 1.9) | {'seed': 0, 'data': 'of others'}) + '\n'
+    (out / 'runs.jsonl').write_text(before)
+    where = (f'--data_dir={photos}', f'--prepared_dir={tmp_path}', f'--out={out}')
+    done = run_here('experiments.stall_rate', *where)
+    assert done.status == 1, done
+    assert f'holds runs of other images than {photos}; take another' in done.err
+    assert (out / 'runs.jsonl').read_text() == before
 
 
 def start_of(arm: str, width: float) -> ConfigDict:
