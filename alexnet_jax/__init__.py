@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from alexnet_jax.model import AlexNet
 
 __all__ = ['AlexNet', 'Net', 'load', 'network']
-__version__ = '0.2.0'
+__version__ = '0.3.0.dev0'
 
 
 def __getattr__(name: str) -> Any:

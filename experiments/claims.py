@@ -449,7 +449,7 @@ CLAIMS = (
     Claim(
         34,
         'Sweeps by overrides, curves in TensorBoard.',
-        'the request',
+        'what this repository was asked for',
         '',
         paired.SUPPORTED,
         'python -m experiments.sweep --list',

@@ -119,7 +119,8 @@ def claims_page(
     """
     rows = [_row(claim, effects) for claim in claims.CLAIMS]
     counts = ', '.join(
-        f'{sum(row[-2] == verdict for row in rows)} {verdict}'
+        f'{sum(row[-2] == verdict for row in rows)} '
+        + verdict.replace('needs', 'need')  # of several
         for verdict in paired.VERDICTS
     )
     measured = sum(
@@ -130,11 +131,17 @@ def claims_page(
         'Made by `python -m experiments.summarize` from `experiments/claims.py`, '
         '`experiments/studies/` and the runs in `experiments/records/`; its `--check` '
         'fails where this page differs from them.',
-        'S0 to S3 are four texts about the network, of Embodied AI 101, Menttor, an '
-        'unsigned lesson in five bullets, and AcademicJobs; § is the paper. A sentence '
-        'is quoted from the first that is named, the others have it in part or in '
-        'other words. #145 and such are runs of the released source; errors are top-1 '
-        'and top-5, in percent.',
+        'Four texts of the web about the network are quoted: S0 is of Embodied AI 101, '
+        'S1 of Menttor, S2 an unsigned lesson in five bullets, S3 of AcademicJobs; § '
+        'is the paper. A sentence is quoted from the first that is named, the others '
+        'have it in part or in other words. #145 and such are runs of the released '
+        'source; errors are top-1 and top-5, in percent.',
+        'In the commands TFDS_DIR is the folder of TensorFlow Datasets '
+        '(`~/tensorflow_datasets` unless you chose another), where `python -m '
+        'alexnet_jax.prepare --config=cifar10 --config.data.download=True` puts '
+        'CIFAR-10; DIR is a folder with the `train/` and `validation/` of imagenette. '
+        '[preparation.md](preparation.md#the-sets-of-the-results) says what the sets '
+        'were here.',
         'Effects are paired by seed, with 95 % intervals (Student’s t). The protocol '
         'of each record says what a verdict needs. It was committed before the study’s '
         'first run, or before its nets were measured; cells that studies share may be '

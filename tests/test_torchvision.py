@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from alexnet_jax import model
 from alexnet_jax.formats import registry, torch_files, torchvision
 from alexnet_jax.formats.weights import UnknownNetworkError, Weights
-from tests.conftest import run_here
+from tests.conftest import REPOSITORY, run_here
 from tests.formats import bit_equal, make_weights
 from tests.reference_numpy import relative_error
 
@@ -105,6 +106,36 @@ def test_torchvision_takes_what_is_written(weights, in_file, tmp_path):
     assert not any(theirs.load_state_dict(state, strict=True))
     here.torch.save(theirs.state_dict(), tmp_path / 'b.pth')
     assert bit_equal(registry.read(tmp_path / 'b.pth'), weights)
+
+
+@pytest.mark.peers
+def test_torchvisions_modules_are_the_taps_of_the_table(weights, in_file):
+    here = pytest.importorskip('tests.torchvision_here', reason='needs torchvision')
+    page = (REPOSITORY / 'docs' / 'features.md').read_text()
+    pairs = {
+        module: tap
+        for row in re.findall(r'^\| (`(?:features|classifier).*) \|$', page, re.M)
+        for module, tap in zip(
+            *(re.findall(r'`(.*?)`', cell) for cell in row.split(' | ')), strict=True
+        )
+    }
+    theirs = here.alexnet(num_classes=5).eval()
+    theirs.load_state_dict(here.torch.load(in_file, weights_only=True))
+    seen = {}
+    for name in pairs:
+        theirs.get_submodule(name).register_forward_hook(
+            # A copy: the next module works in place.
+            lambda _, __, made, name=name: seen.update({name: made.numpy().copy()})
+        )
+    images = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
+    with here.torch.no_grad():
+        theirs(here.torch.tensor(images.transpose(0, 3, 1, 2)))
+    ours = jax.jit(model.merge(weights.network, weights.params).activations)(images)
+    assert len(pairs) == 18
+    for name, tap in pairs.items():
+        made = np.asarray(ours[tap])
+        made = made.transpose(0, 3, 1, 2) if made.ndim == 4 else made
+        assert relative_error(made, seen[name]) <= 1e-5, (name, tap)
 
 
 # What a file may not do.

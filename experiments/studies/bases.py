@@ -254,9 +254,9 @@ def published(
 
 
 PUBLISHED_80SEC = published(
-    '80sec', '10 epochs as published, cut at 8', eval_every_epochs=1.0
+    '80sec', '10 epochs, cut at 8 as published', eval_every_epochs=1.0
 )
-PUBLISHED_18PCT = published('18pct', '140 epochs as published, cut at 120 and 130')
+PUBLISHED_18PCT = published('18pct', '140 epochs, cut at 120 and 130 as published')
 PUBLISHED_13PCT = published(
     'conv_local_13pct', '160 epochs as published, cut at 140 and 150', crops=True
 )
