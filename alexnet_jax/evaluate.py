@@ -24,8 +24,8 @@ from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
-    signals.listen()
     huge_pages.enable()
+    signals.listen()
 
 from absl import app, flags, logging
 

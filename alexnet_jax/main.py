@@ -16,8 +16,8 @@ from alexnet_jax.system import huge_pages, signals, tensorflow_log
 
 tensorflow_log.silence()
 if __name__ == '__main__':
-    signals.listen(goes_on=True)
     huge_pages.enable()
+    signals.listen(goes_on=True)
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict

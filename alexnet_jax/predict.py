@@ -21,8 +21,8 @@ from typing import TextIO
 from alexnet_jax.system import huge_pages, signals
 
 if __name__ == '__main__':
-    signals.listen()
     huge_pages.enable()
+    signals.listen()
 
 from absl import app, flags, logging
 

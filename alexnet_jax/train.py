@@ -98,8 +98,14 @@ def attempt(
     """
     # What is trained, on what. Nothing is written before all of it fits together.
     memory.check_before_data(config)
-    with processes.first_before_the_others('prepare'):
+    with processes.first_before_the_others():
         dataset = prepare.open_prepared(config.data)
+    processes.check_same(
+        dataset.fingerprint,
+        'the processes do not find the same images: each has its own '
+        f'config.data.data_dir={config.data.data_dir!r} or config.data.prepared_dir='
+        f'{config.data.prepared_dir!r}; make them the same, or name a shared folder',
+    )
     if processes.is_first():
         print('\n'.join(report.lines(dataset, config.data)), flush=True)
     with_cuts = nonfinite.with_cut_rate(config, cuts)
@@ -234,7 +240,13 @@ def attempt(
         print(f'signal {number}: checkpointed at step {now}, stopping')
         raise SystemExit(128 + number)
 
-    with contextlib.ExitStack() as until_all_is_written, writer, checkpoints:
+    with (
+        contextlib.ExitStack() as until_all_is_written,
+        writer,
+        checkpoints,
+        # Innermost: what is being written would wait for the lost one.
+        processes.lost_peers(),
+    ):
         if not first:
             writer.hparams(dict(config_lib.flat(config)))
         if not evaluated:  # a signal came in the evaluation after this step

@@ -80,9 +80,11 @@ def run(
                     for one in running:
                         one.stop()
                 for one in list(running):
+                    runs_on = one.is_running()  # first, or its last lines are missed
                     status.take(one.name, one.news())
-                    if one.is_running():
+                    if runs_on:
                         continue
+                    one.close()
                     running.remove(one)
                     free.append(one.cores)
                     status.end(one.name)
@@ -211,9 +213,12 @@ class _Running:
         if self._commands and not self.returncode and not self.stopped:
             self._start()
             return True
+        return False
+
+    def close(self) -> None:
+        """Lets go of its log."""
         self._log.close()
         self._news.close()
-        return False
 
     def stop(self, *, again: bool = False) -> None:
         """Asks it to checkpoint and end; a second time, to end at once."""

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import random
 import runpy
 import socket
 import subprocess
@@ -291,6 +292,9 @@ ONE_DEVICE = {'JAX_NUM_CPU_DEVICES': '1'}
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return free.getsockname()[1]
+    """A port that nobody listens on, and that the system gives to nobody meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(('127.0.0.1', port))
+            return port

@@ -22,7 +22,7 @@ from pathlib import Path
 from alexnet_jax.system import locks
 with locks.held(Path(sys.argv[1])):
     print('held', flush=True)
-    time.sleep(60)
+    time.sleep(900)
 """
 
 

@@ -23,7 +23,7 @@ from tests.conftest import (
     start,
 )
 
-SECONDS = 20  # the time-out of the runs
+SECONDS = 30  # the time-out of the runs
 
 
 @contextlib.contextmanager
@@ -136,10 +136,21 @@ for data, tower in ((1, 2), (2, 1)):
     print('share', rows.start, rows.stop, held, file=sys.stderr)
 agreed = processes.agree(jax.process_index() == 0), processes.agree(False)
 print('agreed', *agreed, file=sys.stderr)
+processes.check_same([1], 'never raised')
+try:
+    processes.check_same(jax.process_index(), 'not the same')
+except ValueError as error:
+    print('refused', error, file=sys.stderr)
+try:
+    with processes.first_before_the_others():
+        print('went through', file=sys.stderr)
+        raise OSError('no such set')
+except (OSError, ValueError) as error:
+    print(type(error).__name__, error, file=sys.stderr)
 """
 
 
-def test_each_process_holds_its_share():
+def test_each_process_holds_its_share_and_all_agree():
     address = f'127.0.0.1:{free_port()}'
     started = [start('-c', SHARES, address, i, **ONE_DEVICE) for i in range(2)]
     ends = [end(process) for process in started]
@@ -154,6 +165,10 @@ def test_each_process_holds_its_share():
         [(0, 32, half), (16, 32, whole)],
     ], ends
     assert all(['agreed', 'True', 'False'] in said for said in lines)
+    # What differs, and what process 0 alone finds out, ends all of them.
+    assert all(['refused', 'not', 'the', 'same'] in said for said in lines)
+    assert ends[0].err.endswith('went through\nOSError no such set\n')
+    assert ends[1].err.endswith('refused not the same\nValueError no such set\n')
 
 
 SAVES = """
@@ -169,15 +184,15 @@ settings.coordinator = sys.argv[1]
 settings.num_processes, settings.process_id = 2, int(sys.argv[2])
 processes.start(settings)
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
-zeros = jax.make_array_from_callback(
+numbers = jax.make_array_from_callback(
     (65_536,),
     NamedSharding(mesh, PartitionSpec('data')),
-    lambda index: np.zeros(65_536, np.float32)[index],
+    lambda index: np.arange(65_536, dtype=np.float32)[index],
 )
 with Checkpoints(sys.argv[3], keep=2) as checkpoints:
     for step in range(1, 11):
-        assert checkpoints.save(step, {'a': zeros}, {})
-        assert checkpoints.save_best(step, {'a': zeros}, {}, error=1 / step)
+        assert checkpoints.save(step, {'a': numbers}, {})
+        assert checkpoints.save_best(step, {'a': numbers}, {}, error=1 / step)
 """
 
 
@@ -190,6 +205,31 @@ def test_the_latest_and_the_best_are_saved_one_after_the_other(tmp_path):
     saved = {kind: sorted(int(p.name) for p in (tmp_path / kind).iterdir())
              for kind in ('checkpoints', 'best')}  # fmt: skip
     assert saved == {'checkpoints': [9, 10], 'best': [10]}
+
+
+DAMAGE = """
+    if jax.process_index() == 0:  # of what process 1 alone reads
+        for file in Path(sys.argv[3]).glob('checkpoints/2/state/*process_1/d/*'):
+            file.write_bytes(file.read_bytes()[:1000])
+    processes.agree(False)
+abstract = jax.ShapeDtypeStruct(
+    numbers.shape, numbers.dtype, sharding=numbers.sharding
+)
+with Checkpoints(sys.argv[3], keep=2) as checkpoints:
+    _, meta = checkpoints.restore_latest({'a': abstract})
+    print('restored', meta['step'], file=sys.stderr)
+"""
+
+
+def test_what_one_process_cannot_read_all_pass_over(tmp_path):
+    code = SAVES.replace('range(1, 11)', '(1, 2)').replace('{})', "{'step': step})")
+    code = 'from pathlib import Path\n' + code + DAMAGE
+    address = f'127.0.0.1:{free_port()}'
+    started = [start('-c', code, address, i, tmp_path, **ONE_DEVICE) for i in range(2)]
+    ends = [end(process) for process in started]
+    assert [ended.status for ended in ends] == [0, 0], ends
+    assert all('restored 1\n' in ended.err for ended in ends), ends
+    assert (tmp_path / 'checkpoints' / '2.damaged').is_dir()
 
 
 def test_a_coordinator_that_never_answers_ends_in_time():
@@ -359,7 +399,7 @@ def test_the_environment_can_say_it(monkeypatch):
 def test_one_process_agrees_with_itself():
     assert processes.agree(True) and not processes.agree(False)
     assert processes.is_first()
-    with processes.first_before_the_others('x'), processes.lost_peers():
+    with processes.first_before_the_others(), processes.lost_peers():
         pass
     with pytest.raises(ValueError, match='gloo'), processes.lost_peers():
         raise ValueError('gloo')

@@ -22,7 +22,8 @@ def first_step(values: dict, workdir: Path, **environment: str) -> tuple[str, st
         *('-m', 'alexnet_jax.main', '--config=demo', *as_flags(values)),
         *('--stop_at_step=1', f'--workdir={workdir}'),
         JAX_COMPILATION_CACHE_DIR=None,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=None,
+        # A machine that compiles these in half a second would not keep them.
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
         JAX_DEBUG_LOG_MODULES='jax._src.compiler',
         **environment,
     )

@@ -13,7 +13,8 @@ from typing import Any
 
 from absl import logging
 
-from alexnet_jax.run.checkpoint_folder import CheckpointFolder, one_line
+from alexnet_jax.run import digests
+from alexnet_jax.run.checkpoint_folder import CheckpointFolder, one_line, saved_steps
 from alexnet_jax.system import processes
 
 Json = dict[str, Any]
@@ -37,6 +38,13 @@ class Checkpoints:
         root = Path(workdir).absolute()
         if not read_only:
             check_path(root)
+        # Each process decides by what it sees there, and all must decide the same.
+        seen = {kind: saved_steps(root, kind) for kind in ('checkpoints', 'best')}
+        processes.check_same(
+            digests.json_digest(seen),
+            f'the processes see different checkpoints in {root}: --workdir must be '
+            'a folder that all of them share; if it is, start them again in a minute',
+        )
         self._read_only = read_only
         self._latest = CheckpointFolder(root / 'checkpoints', keep, read_only)
         # Orbax's own best-of policies rest on a metrics file that, once damaged, makes

@@ -136,8 +136,7 @@ class CheckpointFolder:
             # Damage comes as KeyError, ValueError, JSONDecodeError, FileNotFoundError
             # or a bare Exception, according to the file that is hit.
             failure = one_line(error)
-        # Before the digests, which all processes must work out together. (Where one of
-        # them misses files, Orbax itself waits for it in vain, and the run ends there.)
+        # Before the digests, which all processes must work out together.
         if processes.agree(read is None) or read is None:
             return None, failure or 'another process cannot read it'
         state, content = read
@@ -163,8 +162,21 @@ class CheckpointFolder:
             if part
             else ocp.args.StandardRestore(abstract_state)
         )
-        args = ocp.args.Composite(state=restore)
-        return self._manager().restore(step, args=args)['state'], content
+        handler = ocp.PyTreeCheckpointHandler if part else ocp.StandardCheckpointHandler
+        # By this process alone: the manager's restoring waits for the others, of which
+        # one may fail to read its part.
+        index = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=index,
+            active_processes={index},
+            barrier_sync_key_prefix=f'process_{index}',
+        )
+        with ocp.Checkpointer(
+            handler(multiprocessing_options=alone), multiprocessing_options=alone
+        ) as reader:
+            return reader.restore(
+                self.path / str(step) / 'state', args=restore
+            ), content
 
     def delete(self, steps: list[int]) -> None:
         """Removes steps."""
@@ -228,7 +240,7 @@ def saved_steps(workdir: Path, kind: str) -> list[int]:
     """The steps in `checkpoints` or `best` of a workdir, readable or not."""
     try:
         names = [path.name for path in (workdir / kind).iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(name) for name in names if name.isdecimal())
 

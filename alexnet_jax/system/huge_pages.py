@@ -35,8 +35,9 @@ def environment() -> dict[str, str]:
 def enable() -> None:
     """Starts this `python -m` command once more, as the same process, if that helps.
 
-    Call it before what is slow to import. A command that runs inside another program
-    (a notebook's `%run -m`) is left as it is.
+    Call it before what is slow to import, and before `signals.listen`: the thread that
+    listens would end with this process's image, and a signal with it. A command that
+    runs inside another program (a notebook's `%run -m`) is left as it is.
     """
     spec = sys.modules['__main__'].__spec__
     command = ['-m', spec.name] if spec else []

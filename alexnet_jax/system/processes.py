@@ -206,25 +206,49 @@ def from_first(mine: Any) -> Any:
     """Process 0's value, in every process; all must call it at the same place.
 
     Args:
-      mine: anything that JSON can hold in 2,048 bytes; a tuple comes back as a list.
+      mine: anything that JSON can hold in 8,192 bytes; a tuple comes back as a list.
     """
     if jax.process_count() == 1:
         return mine
-    letter = np.zeros(2048, np.uint8)
+    letter = np.zeros(8192, np.uint8)
     text = json.dumps(mine).encode()
     letter[: len(text)] = np.frombuffer(text, np.uint8)
     received = multihost_utils.broadcast_one_to_all(letter)
     return json.loads(received.tobytes().rstrip(b'\0'))
 
 
+def check_same(mine: Any, refusal: str) -> None:
+    """Refuses what is not the same in all processes; all call it at the same place.
+
+    Args:
+      mine: as for `from_first`, without tuples.
+      refusal: the line that says what differs.
+
+    Raises:
+      ValueError: in every process.
+    """
+    if agree(mine != from_first(mine)):
+        raise ValueError(refusal)
+
+
 @contextlib.contextmanager
-def first_before_the_others(name: str) -> Iterator[None]:
-    """Lets process 0 go through alone, then the others: what it made is there."""
+def first_before_the_others() -> Iterator[None]:
+    """Lets process 0 go through alone, then the others: what it made is there.
+
+    Raises:
+      ValueError: in the others, if anything was raised in process 0, with its words.
+    """
     if not is_first():
-        multihost_utils.sync_global_devices(name)
-    yield
-    if is_first() and jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        if refusal := from_first(''):
+            raise ValueError(refusal)
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        from_first(' '.join(str(error).split())[:1000] or type(error).__name__)
+        raise
+    from_first('')
 
 
 @contextlib.contextmanager
@@ -247,9 +271,12 @@ def lost_peers() -> Iterator[None]:
         )
 
 
-def _is_communication(error: Exception) -> bool:
+def _is_communication(error: BaseException | None) -> bool:
+    if error is None:
+        return False
     words = ('gloo', 'connection', 'nccl', 'heartbeat', 'unavailable', 'coordination')
-    return any(word in str(error).lower() for word in words)
+    said = str(error).lower()
+    return any(word in said for word in words) or _is_communication(error.__cause__)
 
 
 def _exit(message: str) -> None:

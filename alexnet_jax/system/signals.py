@@ -127,6 +127,8 @@ def _end(number: int) -> None:
         os.write(2, f'signal {number}{again}: stopped{then}\n'.encode())
     # Not imported for this alone.
     if 'multiprocessing' in sys.modules:
+        # Else the main thread may wake as a worker ends, and leave before this does.
+        sys.setswitchinterval(60)
         for child in sys.modules['multiprocessing'].active_children():
             child.kill()
     os._exit(128 + number)
