@@ -244,7 +244,7 @@ def attempt(
         contextlib.ExitStack() as until_all_is_written,
         writer,
         checkpoints,
-        # Innermost: what is being written would wait for the lost one.
+        # Within the others: closing them would wait for the lost process.
         processes.lost_peers(),
     ):
         if not first:

@@ -119,8 +119,7 @@ def claims_page(
     """
     rows = [_row(claim, effects) for claim in claims.CLAIMS]
     counts = ', '.join(
-        f'{sum(row[-2] == verdict for row in rows)} '
-        + verdict.replace('needs', 'need')  # of several
+        f'{sum(row[-2] == verdict for row in rows)} ' + verdict.replace('needs', 'need')
         for verdict in paired.VERDICTS
     )
     measured = sum(
@@ -139,7 +138,8 @@ def claims_page(
         'In the commands TFDS_DIR is the folder of TensorFlow Datasets '
         '(`~/tensorflow_datasets` unless you chose another), where `python -m '
         'alexnet_jax.prepare --config=cifar10 --config.data.download=True` puts '
-        'CIFAR-10; DIR is a folder with the `train/` and `validation/` of imagenette. '
+        'CIFAR-10. In the sweeps DIR is a folder with the `train/` and `validation/` '
+        'of imagenette, elsewhere what the row names. '
         '[preparation.md](preparation.md#the-sets-of-the-results) says what the sets '
         'were here.',
         'Effects are paired by seed, with 95 % intervals (Student’s t). The protocol '

@@ -147,6 +147,13 @@ try:
         raise OSError('no such set')
 except (OSError, ValueError) as error:
     print(type(error).__name__, error, file=sys.stderr)
+try:
+    with processes.first_before_the_others():
+        print('late went through', file=sys.stderr)
+        if jax.process_index():
+            raise OSError('no such set')
+except (OSError, ValueError) as error:
+    print(type(error).__name__, error, file=sys.stderr)
 """
 
 
@@ -167,8 +174,11 @@ def test_each_process_holds_its_share_and_all_agree():
     assert all(['agreed', 'True', 'False'] in said for said in lines)
     # What differs, and what process 0 alone finds out, ends all of them.
     assert all(['refused', 'not', 'the', 'same'] in said for said in lines)
-    assert ends[0].err.endswith('went through\nOSError no such set\n')
-    assert ends[1].err.endswith('refused not the same\nValueError no such set\n')
+    said = [ended.err.splitlines() for ended in ends]
+    assert 'went through' in said[0] and 'OSError no such set' in said[0]
+    elsewhere = 'ValueError another process ends here; its own line says why'
+    assert 'went through' not in said[1] and elsewhere in said[1]
+    assert 'late went through' in said[1] and elsewhere in said[0]
 
 
 SAVES = """
@@ -218,6 +228,10 @@ abstract = jax.ShapeDtypeStruct(
 with Checkpoints(sys.argv[3], keep=2) as checkpoints:
     _, meta = checkpoints.restore_latest({'a': abstract})
     print('restored', meta['step'], file=sys.stderr)
+try:
+    Checkpoints(sys.argv[3] + '/' + ('', 'other')[jax.process_index()])
+except ValueError as error:
+    print(error, file=sys.stderr)
 """
 
 
@@ -229,6 +243,8 @@ def test_what_one_process_cannot_read_all_pass_over(tmp_path):
     ends = [end(process) for process in started]
     assert [ended.status for ended in ends] == [0, 0], ends
     assert all('restored 1\n' in ended.err for ended in ends), ends
+    # And what they do not see alike none goes on from.
+    assert all('the processes see different checkpoints' in e.err for e in ends), ends
     assert (tmp_path / 'checkpoints' / '2.damaged').is_dir()
 
 
@@ -401,5 +417,29 @@ def test_one_process_agrees_with_itself():
     assert processes.is_first()
     with processes.first_before_the_others(), processes.lost_peers():
         pass
-    with pytest.raises(ValueError, match='gloo'), processes.lost_peers():
-        raise ValueError('gloo')
+    with pytest.raises(ValueError, match='UNAVAILABLE'), processes.lost_peers():
+        raise ValueError('UNAVAILABLE: gloo')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'text', 'lost'),
+    [
+        (
+            RuntimeError,
+            'UNKNOWN: Gloo all-reduce failed: Connection closed by peer',
+            True,
+        ),
+        (ValueError, 'INTERNAL: Gloo AllGather failed: Connection reset by peer', True),
+        (RuntimeError, 'FAILED_PRECONDITION: Barrier x.1 is already ongoing.', True),
+        (RuntimeError, 'UNAVAILABLE: failed to connect to all addresses', True),
+        (RuntimeError, 'RESOURCE_EXHAUSTED: Out of memory at connection 3', False),
+        (RuntimeError, 'INTERNAL: some kernel failed', False),
+        (ValueError, '--workdir=/scratch/nccl/run is not a directory', False),
+        (OSError, 'HTTPSConnectionPool: Connection refused', False),
+    ],
+)
+def test_a_lost_process_is_told_from_a_mistake(kind, text, lost):
+    assert processes._is_communication(kind(text)) == lost
+    wrapped = ValueError('no connection: no checkpoint could be written')
+    wrapped.__cause__ = kind(text)
+    assert processes._is_communication(wrapped) == lost

@@ -27,9 +27,9 @@ NOT_MEASURED = 1.0
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that waits for its writes.
 
-    Saving is asynchronous: an error of the disk is raised by the next `save` or by
-    `close`. With `read_only` nothing on the disk is touched, so that a run still in
-    progress can be evaluated.
+    Saving is asynchronous: an error of the disk is raised by the next `save` or
+    `save_best`, or by `close`. With `read_only` nothing on the disk is touched, so that
+    a run still in progress can be evaluated.
     """
 
     def __init__(self, workdir: str | Path, *, keep: int = 3, read_only: bool = False):
@@ -42,8 +42,8 @@ class Checkpoints:
         seen = {kind: saved_steps(root, kind) for kind in ('checkpoints', 'best')}
         processes.check_same(
             digests.json_digest(seen),
-            f'the processes see different checkpoints in {root}: --workdir must be '
-            'a folder that all of them share; if it is, start them again in a minute',
+            f'the processes see different checkpoints in {root}: it must be one folder '
+            'that all of them share; if it is, start them again in a minute',
         )
         self._read_only = read_only
         self._latest = CheckpointFolder(root / 'checkpoints', keep, read_only)

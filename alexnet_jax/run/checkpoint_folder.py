@@ -167,16 +167,13 @@ class CheckpointFolder:
         # one may fail to read its part.
         index = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
-            primary_host=index,
-            active_processes={index},
-            barrier_sync_key_prefix=f'process_{index}',
+            primary_host=index, active_processes={index}
         )
         with ocp.Checkpointer(
             handler(multiprocessing_options=alone), multiprocessing_options=alone
         ) as reader:
-            return reader.restore(
-                self.path / str(step) / 'state', args=restore
-            ), content
+            state = reader.restore(self.path / str(step) / 'state', args=restore)
+        return state, content
 
     def delete(self, steps: list[int]) -> None:
         """Removes steps."""

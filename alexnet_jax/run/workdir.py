@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ def owned(workdir: Path) -> Iterator[None]:
                 refusal = f'--workdir={workdir} cannot be made: {error.strerror}'
         if refusal := processes.from_first(refusal):
             raise ValueError(refusal)
+        deadline = time.monotonic() + 60  # a network's file system may show it late
+        while not (workdir / _OWNER).is_file() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        processes.check_same(
+            (workdir / _OWNER).is_file(),
+            f'--workdir={workdir} is not one folder for all processes; name one on a '
+            'file system that all of them share',
+        )
         if made:
             stack.callback(_remove_if_empty, workdir)
         yield

@@ -8,6 +8,7 @@ alone prints and writes metrics.
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -236,19 +237,19 @@ def first_before_the_others() -> Iterator[None]:
     """Lets process 0 go through alone, then the others: what it made is there.
 
     Raises:
-      ValueError: in the others, if anything was raised in process 0, with its words.
+      ValueError: in all but the one in which something else was raised.
     """
-    if not is_first():
-        if refusal := from_first(''):
-            raise ValueError(refusal)
-        yield
-        return
+    elsewhere = ValueError('another process ends here; its own line says why')
+    # Twice they agree: when process 0 is through, and when all are.
+    if not is_first() and agree(False):
+        raise elsewhere
     try:
         yield
-    except Exception as error:
-        from_first(' '.join(str(error).split())[:1000] or type(error).__name__)
+    except Exception:
+        agree(True)
         raise
-    from_first('')
+    if agree(False) or (is_first() and agree(False)):
+        raise elsewhere
 
 
 @contextlib.contextmanager
@@ -271,12 +272,17 @@ def lost_peers() -> Iterator[None]:
         )
 
 
-def _is_communication(error: BaseException | None) -> bool:
-    if error is None:
-        return False
-    words = ('gloo', 'connection', 'nccl', 'heartbeat', 'unavailable', 'coordination')
-    said = str(error).lower()
-    return any(word in said for word in words) or _is_communication(error.__cause__)
+def _is_communication(error: BaseException) -> bool:
+    while error.__cause__:  # Orbax and we say it in other words
+        error = error.__cause__
+    # A status of XLA's. What a user did wrong may name a connection as well.
+    code, _, said = str(error).partition(': ')
+    words = ('gloo', 'connection', 'nccl', 'heartbeat', 'coordination', 'barrier')
+    return (
+        re.fullmatch('[A-Z_]+', code) is not None
+        and code != 'RESOURCE_EXHAUSTED'
+        and (code == 'UNAVAILABLE' or any(word in said.lower() for word in words))
+    )
 
 
 def _exit(message: str) -> None:

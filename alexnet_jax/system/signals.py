@@ -30,7 +30,8 @@ _leave: Callable[[], None] = _nothing  # what that loop does at a second signal
 def listen(*, goes_on: bool = False) -> None:
     """From now on a signal ends this command in one line, with 128 + its number.
 
-    Call it first of all, and again after what installs handlers of its own.
+    Call it first of all but for `huge_pages.enable`, and again after what installs
+    handlers of its own.
 
     Args:
       goes_on: the same command goes on where it stood, which the line then says.
@@ -127,8 +128,9 @@ def _end(number: int) -> None:
         os.write(2, f'signal {number}{again}: stopped{then}\n'.encode())
     # Not imported for this alone.
     if 'multiprocessing' in sys.modules:
+        children = sys.modules['multiprocessing'].active_children()
         # Else the main thread may wake as a worker ends, and leave before this does.
         sys.setswitchinterval(60)
-        for child in sys.modules['multiprocessing'].active_children():
+        for child in children:
             child.kill()
     os._exit(128 + number)
