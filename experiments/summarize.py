@@ -176,6 +176,7 @@ def claims_page(
     more = [
         [
             study.question,
+            study.base.images,
             f'{one.effect.text}, {one.effect.measure.name}',
             ', '.join(pages.bounds(one.effect)),
             *(one.text(), one.verdict, _link(study)),
@@ -185,7 +186,10 @@ def claims_page(
     ]
     parts.append(
         report.markdown_table(
-            ['question', 'effect', 'asked, and what matters', 'found', 'verdict', 'in'],
+            [
+                *('question', 'data', 'effect', 'asked, and what matters'),
+                *('found', 'verdict', 'in'),
+            ],
             more,
         )
         if more
@@ -260,6 +264,15 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
         found = '; '.join(
             f'{one.effect.text}, {one.effect.measure.name}: {one.text()}'
             for one in shown
+        )
+        # The verdict is of the first study; the same one on photographs stands beside.
+        first = deciding()[claim.number]
+        asked = first.text, first.measure.name
+        found += ''.join(
+            f'; on photographs: {one.text()}, {one.verdict}'
+            for other, one in effects
+            if other.name == f'{study.name}_photographs'
+            and (one.effect.text, one.effect.measure.name) == asked
         )
         found = found + aside if found else '—'
         return [*start, command, images, found, verdict, _link(study)]

@@ -434,3 +434,15 @@ def test_measures_are_of_the_last_step():
     assert study.TEN_VIEW_GAIN.of(run) == pytest.approx(3.0)
     assert study.TEN_VIEWS.of(make_run('a', 0, [0.5])) is None
     assert json.loads(json.dumps(dataclasses.asdict(run)))['series']
+
+
+def test_a_row_has_the_same_question_on_photographs():
+    page = (summarize.ROOT / 'docs' / 'claims.md').read_text()
+    row, _of_full_scale = re.findall(r'^\| 18 \|.*', page, re.M)
+    record = summarize.ROOT / 'experiments' / 'records' / 'ten_views_photographs'
+    (found,) = re.findall(
+        r'^\| ten views \|.*\| (\+.*? points \[.*?\], n = \d+) \|',
+        (record / 'table.md').read_text(),
+        re.M,
+    )
+    assert f'; on photographs: {found}, supported' in row
