@@ -90,6 +90,7 @@ def test_a_replay_that_fails_sooner_than_the_run_is_one_line(
         replay.replay(replay.read(tmp_path / 'nonfinite' / '8'))
 
 
+@pytest.mark.long
 def test_it_goes_back_with_a_smaller_rate_as_often_as_it_may(
     values, bad_batch, tmp_path, capsys
 ):
