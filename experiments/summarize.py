@@ -266,7 +266,7 @@ def _row(claim: Claim, effects: Sequence[tuple[Study, Found]]) -> list[str]:
             for one in shown
         )
         # The verdict is of the first study; the same one on photographs stands beside.
-        first = deciding()[claim.number]
+        first = next(e for e in study.effects if e.claim == claim.number)
         asked = first.text, first.measure.name
         found += ''.join(
             f'; on photographs: {one.text()}, {one.verdict}'

@@ -15,6 +15,7 @@ from alexnet_jax.configs import paper
 from alexnet_jax.system import processes
 from tests.conftest import (
     ONE_DEVICE,
+    Ended,
     as_flags,
     end,
     free_port,
@@ -113,18 +114,37 @@ def test_half_the_batch_in_each_process_and_a_killed_one_stops_the_other(
     assert_same_results(tmp_path, whole_run)
 
 
-SHARES = """
+JOIN = """
 import sys
+from pathlib import Path
 import jax, numpy as np
-from alexnet_jax import train_state
-from alexnet_jax import mesh, model, optimizer, step
-from alexnet_jax.system import processes
 from alexnet_jax.configs import demo
+from alexnet_jax.system import processes
 
 config = demo.get_config()
 config.distributed.coordinator = sys.argv[1]
 config.distributed.num_processes, config.distributed.process_id = 2, int(sys.argv[2])
 processes.start(config.distributed)
+"""
+
+
+def run_two(code: str, *words: object) -> list[Ended]:
+    """Runs code in two processes that have joined, to the end of both."""
+    address = f'127.0.0.1:{free_port()}'
+    started = [
+        start('-c', JOIN + code, address, i, *words, **ONE_DEVICE) for i in range(2)
+    ]
+    try:
+        return list(map(end, started))
+    finally:
+        for process in started:
+            process.kill()
+
+
+SHARES = """
+from alexnet_jax import train_state
+from alexnet_jax import mesh, model, optimizer, step
+
 network = model.network_from_config(config.model, 28, 10)
 tx = optimizer.create_optimizer(config.optimizer, steps_per_epoch=1)
 for data, tower in ((1, 2), (2, 1)):
@@ -158,9 +178,7 @@ except (OSError, ValueError) as error:
 
 
 def test_each_process_holds_its_share_and_all_agree():
-    address = f'127.0.0.1:{free_port()}'
-    started = [start('-c', SHARES, address, i, **ONE_DEVICE) for i in range(2)]
-    ends = [end(process) for process in started]
+    ends = run_two(SHARES)
     lines = [[line.split() for line in ended.err.splitlines()] for ended in ends]
     shares = [
         [tuple(map(int, words[1:])) for words in said if words[:1] == ['share']]
@@ -181,24 +199,18 @@ def test_each_process_holds_its_share_and_all_agree():
     assert 'late went through' in said[1] and elsewhere in said[0]
 
 
-SAVES = """
-import sys
-import jax, numpy as np
+NUMBERS = """
 from jax.sharding import NamedSharding, PartitionSpec
-from alexnet_jax.configs import demo
 from alexnet_jax.run.checkpoint import Checkpoints
-from alexnet_jax.system import processes
 
-settings = demo.get_config().distributed
-settings.coordinator = sys.argv[1]
-settings.num_processes, settings.process_id = 2, int(sys.argv[2])
-processes.start(settings)
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
 numbers = jax.make_array_from_callback(
     (65_536,),
     NamedSharding(mesh, PartitionSpec('data')),
     lambda index: np.arange(65_536, dtype=np.float32)[index],
 )
+"""
+SAVES = """
 with Checkpoints(sys.argv[3], keep=2) as checkpoints:
     for step in range(1, 11):
         assert checkpoints.save(step, {'a': numbers}, {})
@@ -208,9 +220,7 @@ with Checkpoints(sys.argv[3], keep=2) as checkpoints:
 
 def test_the_latest_and_the_best_are_saved_one_after_the_other(tmp_path):
     # Orbax, asked for both at once, has one process wait where the other is not.
-    address = f'127.0.0.1:{free_port()}'
-    started = [start('-c', SAVES, address, i, tmp_path, **ONE_DEVICE) for i in range(2)]
-    ends = [end(process) for process in started]
+    ends = run_two(NUMBERS + SAVES, tmp_path)
     assert [ended.status for ended in ends] == [0, 0], ends
     saved = {kind: sorted(int(p.name) for p in (tmp_path / kind).iterdir())
              for kind in ('checkpoints', 'best')}  # fmt: skip
@@ -218,6 +228,10 @@ def test_the_latest_and_the_best_are_saved_one_after_the_other(tmp_path):
 
 
 DAMAGE = """
+with Checkpoints(sys.argv[3], keep=2) as checkpoints:
+    for step in (1, 2):
+        checkpoints.save(step, {'a': numbers}, {'step': step})
+    checkpoints.wait()
     if jax.process_index() == 0:  # of what process 1 alone reads
         for file in Path(sys.argv[3]).glob('checkpoints/2/state/*process_1/d/*'):
             file.write_bytes(file.read_bytes()[:1000])
@@ -236,11 +250,7 @@ except ValueError as error:
 
 
 def test_what_one_process_cannot_read_all_pass_over(tmp_path):
-    code = SAVES.replace('range(1, 11)', '(1, 2)').replace('{})', "{'step': step})")
-    code = 'from pathlib import Path\n' + code + DAMAGE
-    address = f'127.0.0.1:{free_port()}'
-    started = [start('-c', code, address, i, tmp_path, **ONE_DEVICE) for i in range(2)]
-    ends = [end(process) for process in started]
+    ends = run_two(NUMBERS + DAMAGE, tmp_path)
     assert [ended.status for ended in ends] == [0, 0], ends
     assert all('restored 1\n' in ended.err for ended in ends), ends
     # And what they do not see alike none goes on from.
